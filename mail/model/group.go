@@ -1,0 +1,25 @@
+package model
+
+// Group is a local group of users and other groups.
+type Group struct {
+	Name        string     `cbor:"name" json:"name"`
+	Description string     `cbor:"desc,omitempty" json:"description,omitempty"`
+	Users       []string   `cbor:"users,omitempty" json:"users,omitempty"`
+	Groups      []string   `cbor:"groups,omitempty" json:"groups,omitempty"` // nested (I.03)
+	Activation  Activation `cbor:"act,omitempty" json:"activation,omitempty"`
+	Created     int64      `cbor:"created" json:"created"`
+}
+
+// Administrators is the group whose members administer the system; it never gets empty (I.16).
+const Administrators = "administrators"
+
+// Validate checks the group's own fields.
+func (g *Group) Validate() error {
+	if err := validateName("name", g.Name); err != nil {
+		return err
+	}
+	if len(g.Description) > MaxDisplayName {
+		return Invalid("description", "has %d octets, more than %d", len(g.Description), MaxDisplayName)
+	}
+	return nil
+}

@@ -1,0 +1,378 @@
+package state
+
+import (
+	"encoding/binary"
+	"slices"
+	"strings"
+
+	"mailplusd/mail/model"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// place adds one message to a mailbox: UID, mod-sequence, counters, change log, reference.
+func (a *apply) place(m *model.Mailbox, st *model.MessageState, meta []byte) (Placed, error) {
+	modseq := a.bump(m)
+	if m.UIDNext == 1<<32-1 {
+		return Placed{}, refuse(ErrUIDs, "mailbox %q has no UIDs left", m.Name)
+	}
+	st.UID, st.ModSeq = m.UIDNext, modseq
+	st.SaveDate = a.entry.Time / 1e9
+	if st.Date == 0 {
+		st.Date = st.SaveDate
+	}
+	m.UIDNext++
+	count(m, st, 1)
+	if err := a.store(m.ID, st); err != nil {
+		return Placed{}, err
+	}
+	if err := a.b.Set(metaKey(m.ID, st.UID), meta, nil); err != nil {
+		return Placed{}, err
+	}
+	if err := a.b.Set(changeKey(m.ID, modseq, st.UID), changed, nil); err != nil {
+		return Placed{}, err
+	}
+	a.change.messages = true
+	return Placed{Mailbox: m.ID, UIDValidity: m.UIDValidity, UID: st.UID, ModSeq: modseq}, a.ref(st.Body, st.Size)
+}
+
+var (
+	changed  = []byte{'c'}
+	expunged = []byte{'x'}
+)
+
+func (a *apply) store(id model.MailboxID, st *model.MessageState) error {
+	a.scratch = encodeMessage(a.scratch[:0], st)
+	return a.b.Set(messageKey(id, st.UID), a.scratch, nil)
+}
+
+// count adds (sign 1) or takes (sign -1) a message from the mailbox's counters.
+func count(m *model.Mailbox, st *model.MessageState, sign int) {
+	m.Messages = uint32(int(m.Messages) + sign)
+	m.Size += int64(sign) * st.Size
+	countFlags(m, st.Flags, sign)
+}
+
+func countFlags(m *model.Mailbox, f model.Flags, sign int) {
+	if f&model.FlagSeen == 0 {
+		m.Unseen = uint32(int(m.Unseen) + sign)
+	}
+	if f&model.FlagDeleted != 0 {
+		m.Deleted = uint32(int(m.Deleted) + sign)
+	}
+}
+
+// ref counts one more holder of a body.
+func (a *apply) ref(body model.BodyID, size int64) error {
+	v, err := a.get(refKey(body))
+	if err != nil {
+		return err
+	}
+	var n uint64
+	if len(v) >= 16 {
+		n = binary.BigEndian.Uint64(v)
+		if n == 0 { // waits for removal: take it back
+			if err := a.b.Delete(unrefKey(int64(binary.BigEndian.Uint64(v[8:])), body), nil); err != nil {
+				return err
+			}
+		}
+	}
+	return a.b.Set(refKey(body), be64(be64(nil, n+1), uint64(size)), nil)
+}
+
+// unref counts one holder less. Without any, the second number is the time since when.
+func (a *apply) unref(body model.BodyID) error {
+	v, err := a.get(refKey(body))
+	if err != nil || len(v) < 16 {
+		return err
+	}
+	n := binary.BigEndian.Uint64(v)
+	if n > 1 {
+		return a.b.Set(refKey(body), be64(be64(nil, n-1), binary.BigEndian.Uint64(v[8:])), nil)
+	}
+	at := a.entry.Time / 1e9
+	if err := a.b.Set(unrefKey(at, body), nil, nil); err != nil {
+		return err
+	}
+	return a.b.Set(refKey(body), be64(be64(nil, 0), uint64(at)), nil)
+}
+
+func (a *apply) bodiesDropped(op *BodiesDropped) (any, error) {
+	var out Dropped
+	for _, u := range op.Bodies {
+		v, err := a.get(refKey(u.Body))
+		if err != nil {
+			return nil, err
+		}
+		if len(v) < 16 || binary.BigEndian.Uint64(v) != 0 || int64(binary.BigEndian.Uint64(v[8:])) != u.Since {
+			continue
+		}
+		if err := a.b.Delete(refKey(u.Body), nil); err != nil {
+			return nil, err
+		}
+		if err := a.b.Delete(unrefKey(u.Since, u.Body), nil); err != nil {
+			return nil, err
+		}
+		out.Bodies = append(out.Bodies, u.Body)
+	}
+	return out, nil
+}
+
+// keywords turns names into the mailbox's numbers, adding new names.
+func (a *apply) keywords(m *model.Mailbox, names []string) ([]uint16, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	if len(names) > model.MaxMessageKeywords {
+		return nil, refuse(ErrLimit, "a message can have %d keywords at most", model.MaxMessageKeywords)
+	}
+	out := make([]uint16, 0, len(names))
+	for _, name := range names {
+		i := slices.IndexFunc(m.Keywords, func(k string) bool { return strings.EqualFold(k, name) })
+		if i < 0 {
+			if len(m.Keywords) >= model.MaxKeywords {
+				return nil, refuse(ErrLimit, "mailbox %q has %d keywords already", m.Name, model.MaxKeywords)
+			}
+			if len(name) > model.MaxKeywordLength {
+				return nil, refuse(ErrInvalid, "the keyword has %d octets, more than %d", len(name), model.MaxKeywordLength)
+			}
+			i = len(m.Keywords)
+			m.Keywords = append(slices.Clip(m.Keywords), name)
+			a.touch(m)
+		}
+		if !slices.Contains(out, uint16(i)) {
+			out = append(out, uint16(i))
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+func (a *apply) deliver(op *Deliver) (any, error) {
+	var out Delivered
+	guid := a.guid('e')
+	for _, to := range op.Local {
+		m, err := a.byUse(to.Account, to.Use)
+		if err != nil {
+			return nil, err
+		}
+		kw, err := a.keywords(m, to.Keywords)
+		if err != nil {
+			return nil, err
+		}
+		p, err := a.place(m, &model.MessageState{Flags: to.Flags, Keywords: kw, Size: op.Size, Body: op.Body, GUID: guid}, op.Meta)
+		if err != nil {
+			return nil, err
+		}
+		out.Local = append(out.Local, p)
+	}
+	if op.Queue != nil {
+		id, err := a.enqueue(op)
+		if err != nil {
+			return nil, err
+		}
+		out.Queue = id
+	}
+	return out, nil
+}
+
+func (a *apply) append(op *Append) (any, error) {
+	m, err := a.mailbox(op.Mailbox)
+	if err != nil {
+		return nil, err
+	}
+	var out Appended
+	for _, it := range op.Items {
+		kw, err := a.keywords(m, it.Keywords)
+		if err != nil {
+			return nil, err
+		}
+		st := &model.MessageState{Flags: it.Flags, Keywords: kw, Size: it.Size, Body: it.Body, Date: it.Date, GUID: a.guid('e')}
+		p, err := a.place(m, st, it.Meta)
+		if err != nil {
+			return nil, err
+		}
+		out.Placed = append(out.Placed, p)
+	}
+	return out, nil
+}
+
+// message reads one message as this entry sees it; false when there is none.
+func (a *apply) message(id model.MailboxID, uid model.UID, st *model.MessageState) (bool, error) {
+	v, closer, err := a.b.Get(messageKey(id, uid))
+	if err == pebble.ErrNotFound {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	st.UID = uid
+	err = decodeMessage(v, st)
+	if cerr := closer.Close(); err == nil {
+		err = cerr
+	}
+	return err == nil, err
+}
+
+func (a *apply) setFlags(op *SetFlags) (any, error) {
+	m, err := a.mailbox(op.Mailbox)
+	if err != nil {
+		return nil, err
+	}
+	kw, err := a.keywords(m, op.Keywords)
+	if err != nil {
+		return nil, err
+	}
+	var out FlagsChanged
+	var st model.MessageState
+	for _, uid := range op.UIDs {
+		ok, err := a.message(m.ID, uid, &st)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			continue
+		}
+		if op.UnchangedSince != nil && st.ModSeq > *op.UnchangedSince {
+			out.Conflict = append(out.Conflict, uid)
+			continue
+		}
+		flags, words := st.Flags, slices.Clone(st.Keywords)
+		newFlags, newWords := combine(op.Mode, flags, words, op.Flags, kw)
+		if newFlags == flags && slices.Equal(newWords, st.Keywords) {
+			continue
+		}
+		if len(newWords) > model.MaxMessageKeywords {
+			return nil, refuse(ErrLimit, "a message can have %d keywords at most", model.MaxMessageKeywords)
+		}
+		if out.ModSeq == 0 {
+			out.ModSeq = a.bump(m)
+		}
+		if err := a.b.Delete(changeKey(m.ID, st.ModSeq, uid), nil); err != nil {
+			return nil, err
+		}
+		countFlags(m, flags, -1)
+		countFlags(m, newFlags, 1)
+		st.Flags, st.Keywords, st.ModSeq = newFlags, newWords, out.ModSeq
+		if err := a.store(m.ID, &st); err != nil {
+			return nil, err
+		}
+		if err := a.b.Set(changeKey(m.ID, st.ModSeq, uid), changed, nil); err != nil {
+			return nil, err
+		}
+		out.Changed = append(out.Changed, uid)
+	}
+	return out, nil
+}
+
+// combine gives a message's flags after a STORE.
+func combine(mode FlagMode, flags model.Flags, words []uint16, arg model.Flags, argWords []uint16) (model.Flags, []uint16) {
+	switch mode {
+	case FlagsSet:
+		return arg, argWords
+	case FlagsRemove:
+		kept := words[:0:0]
+		for _, w := range words {
+			if !slices.Contains(argWords, w) {
+				kept = append(kept, w)
+			}
+		}
+		return flags &^ arg, kept
+	}
+	for _, w := range argWords {
+		if !slices.Contains(words, w) {
+			words = append(words, w)
+		}
+	}
+	slices.Sort(words)
+	return flags | arg, words
+}
+
+func (a *apply) expunge(op *Expunge) (any, error) {
+	m, err := a.mailbox(op.Mailbox)
+	if err != nil {
+		return nil, err
+	}
+	return a.remove(m, op.UIDs, op.OnlyDeleted)
+}
+
+// remove expunges messages of one mailbox under one mod-sequence.
+func (a *apply) remove(m *model.Mailbox, uids []model.UID, onlyDeleted bool) (Expunged, error) {
+	var out Expunged
+	var st model.MessageState
+	for _, uid := range uids {
+		ok, err := a.message(m.ID, uid, &st)
+		if err != nil {
+			return out, err
+		}
+		if !ok || onlyDeleted && st.Flags&model.FlagDeleted == 0 {
+			continue
+		}
+		if out.ModSeq == 0 {
+			out.ModSeq = a.bump(m)
+		}
+		for _, key := range [][]byte{messageKey(m.ID, uid), metaKey(m.ID, uid), changeKey(m.ID, st.ModSeq, uid)} {
+			if err := a.b.Delete(key, nil); err != nil {
+				return out, err
+			}
+		}
+		if err := a.b.Set(changeKey(m.ID, out.ModSeq, uid), expunged, nil); err != nil {
+			return out, err
+		}
+		count(m, &st, -1)
+		if err := a.unref(st.Body); err != nil {
+			return out, err
+		}
+		out.UIDs = append(out.UIDs, uid)
+	}
+	return out, nil
+}
+
+func (a *apply) copy(op *Copy) (any, error) {
+	from, err := a.mailbox(op.From)
+	if err != nil {
+		return nil, err
+	}
+	to, err := a.mailbox(op.To)
+	if err != nil {
+		return nil, refuse(ErrNotFound, "the target mailbox is gone")
+	}
+	out := Copied{UIDValidity: to.UIDValidity}
+	var st model.MessageState
+	for _, uid := range op.UIDs {
+		ok, err := a.message(from.ID, uid, &st)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			continue
+		}
+		meta, err := a.get(metaKey(from.ID, uid))
+		if err != nil {
+			return nil, err
+		}
+		cp := st
+		names := make([]string, 0, len(st.Keywords))
+		for _, k := range st.Keywords {
+			if int(k) < len(from.Keywords) {
+				names = append(names, from.Keywords[k])
+			}
+		}
+		if cp.Keywords, err = a.keywords(to, names); err != nil {
+			return nil, err
+		}
+		p, err := a.place(to, &cp, meta)
+		if err != nil {
+			return nil, err
+		}
+		out.From, out.To = append(out.From, uid), append(out.To, p.UID)
+	}
+	if op.Move {
+		ex, err := a.remove(from, out.From, false)
+		if err != nil {
+			return nil, err
+		}
+		out.ModSeq = ex.ModSeq
+	}
+	return out, nil
+}

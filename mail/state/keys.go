@@ -1,0 +1,99 @@
+package state
+
+import (
+	"encoding/binary"
+
+	"mailplusd/mail/model"
+)
+
+// The first octet of a key says what it holds. Never reuse a letter.
+const (
+	spaceMeta    = 'a' // a<name>                     applied index, format, epoch, counters
+	spaceRow     = 't' // t<table><key>               version(8) CBOR
+	spaceIndex   = 'i' // i<table><index><value>\0<key>
+	spaceTableV  = 'v' // v<table>                    version(8) of the last change in the table
+	spaceMailbox = 'B' // B<mailbox 8>                CBOR model.Mailbox
+	spaceName    = 'N' // N<account 8><name>          mailbox(8)
+	spaceMessage = 'M' // M<mailbox 8><uid 4>         message state, encodeMessage
+	spaceMeta2   = 'E' // E<mailbox 8><uid 4>         parsed headers (opaque here)
+	spaceChange  = 'C' // C<mailbox 8><modseq 8><uid 4>  'c' changed, 'x' expunged
+	spaceRef     = 'R' // R<body 32>                  count(8) size(8)
+	spaceUnref   = 'Z' // Z<unix seconds 8><body 32>  body without references since
+	spaceQueue   = 'Q' // Q<queue 8>                  CBOR model.QueueMessage
+	spaceRcpt    = 'q' // q<queue 8><n 4>             CBOR model.QueueRcpt
+	spaceDue     = 'D' // D<unix nanoseconds 8><queue 8><n 4>  next attempt
+	spaceOp      = 'O' // O<op id 16>                 result of an entry that may be proposed twice
+	spaceCounter = 'K' // K<name>                     count(8)
+)
+
+var (
+	keyApplied     = []byte("aapplied")
+	keyFormat      = []byte("aformat")
+	keyEpoch       = []byte("aepoch")
+	keyNextMailbox = []byte("anextmailbox")
+	keyNextQueue   = []byte("anextqueue")
+	keyOwner       = []byte("aowner")
+)
+
+func be64(b []byte, v uint64) []byte { return binary.BigEndian.AppendUint64(b, v) }
+func be32(b []byte, v uint32) []byte { return binary.BigEndian.AppendUint32(b, v) }
+
+func mailboxKey(id model.MailboxID) []byte {
+	return be64(append(make([]byte, 0, 9), spaceMailbox), uint64(id))
+}
+
+func nameKey(account model.AccountID, name string) []byte {
+	return append(be64(append(make([]byte, 0, 9+len(name)), spaceName), uint64(account)), name...)
+}
+
+func messageKey(id model.MailboxID, uid model.UID) []byte {
+	return be32(be64(append(make([]byte, 0, 13), spaceMessage), uint64(id)), uint32(uid))
+}
+
+func metaKey(id model.MailboxID, uid model.UID) []byte {
+	return be32(be64(append(make([]byte, 0, 13), spaceMeta2), uint64(id)), uint32(uid))
+}
+
+func changeKey(id model.MailboxID, modseq uint64, uid model.UID) []byte {
+	return be32(be64(be64(append(make([]byte, 0, 21), spaceChange), uint64(id)), modseq), uint32(uid))
+}
+
+func refKey(body model.BodyID) []byte {
+	return append(append(make([]byte, 0, 33), spaceRef), body[:]...)
+}
+
+func unrefKey(at int64, body model.BodyID) []byte {
+	return append(be64(append(make([]byte, 0, 41), spaceUnref), uint64(at)), body[:]...)
+}
+
+func queueKey(id model.QueueID) []byte {
+	return be64(append(make([]byte, 0, 9), spaceQueue), uint64(id))
+}
+
+func rcptKey(id model.QueueID, n uint32) []byte {
+	return be32(be64(append(make([]byte, 0, 13), spaceRcpt), uint64(id)), n)
+}
+
+func dueKey(at int64, id model.QueueID, n uint32) []byte {
+	return be32(be64(be64(append(make([]byte, 0, 21), spaceDue), uint64(at)), uint64(id)), n)
+}
+
+func opKey(id OpID) []byte {
+	return append(append(make([]byte, 0, 17), spaceOp), id[:]...)
+}
+
+func counterKey(name string) []byte {
+	return append(append(make([]byte, 0, 1+len(name)), spaceCounter), name...)
+}
+
+// after is the first key behind all that start with prefix.
+func after(prefix []byte) []byte {
+	end := append([]byte(nil), prefix...)
+	for i := len(end) - 1; i >= 0; i-- {
+		end[i]++
+		if end[i] != 0 {
+			return end[:i+1]
+		}
+	}
+	return nil
+}

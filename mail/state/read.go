@@ -1,0 +1,234 @@
+package state
+
+import (
+	"encoding/binary"
+
+	"mailplusd/mail/model"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Mailboxes lists an account's mailboxes in the order of their names' octets.
+func (s *State) Mailboxes(account model.AccountID) ([]model.Mailbox, error) {
+	snap := s.db.NewSnapshot()
+	defer snap.Close()
+	ids, err := listNames(snap, account)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]model.Mailbox, 0, len(ids))
+	for _, id := range ids {
+		m, err := readMailbox(snap, id)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, *m)
+	}
+	return out, nil
+}
+
+// MailboxID finds a mailbox by its canonical name; 0 when there is none.
+func (s *State) MailboxID(account model.AccountID, name string) (model.MailboxID, error) {
+	v, err := getCopy(s.db, nameKey(account, name))
+	if err != nil || len(v) != 8 {
+		return 0, err
+	}
+	return model.MailboxID(binary.BigEndian.Uint64(v)), nil
+}
+
+// Mailbox reads a mailbox row; ErrNotFound when it is gone.
+func (s *State) Mailbox(id model.MailboxID) (model.Mailbox, error) {
+	m, err := s.loadMailbox(s.db, id)
+	if err != nil {
+		return model.Mailbox{}, err
+	}
+	return *m, nil
+}
+
+func readMailbox(r pebble.Reader, id model.MailboxID) (*model.Mailbox, error) {
+	v, closer, err := r.Get(mailboxKey(id))
+	if err == pebble.ErrNotFound {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer closer.Close()
+	m := new(model.Mailbox)
+	return m, decMode.Unmarshal(v, m)
+}
+
+// scanMessages calls fn for the messages with from <= UID <= to; the state is valid during fn only.
+func scanMessages(r pebble.Reader, id model.MailboxID, from, to model.UID, fn func(*model.MessageState) bool) error {
+	it, err := r.NewIter(&pebble.IterOptions{
+		LowerBound: messageKey(id, from), UpperBound: after(messageKey(id, to)),
+	})
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	var st model.MessageState
+	for it.First(); it.Valid(); it.Next() {
+		st.UID = model.UID(binary.BigEndian.Uint32(it.Key()[9:]))
+		if err := decodeMessage(it.Value(), &st); err != nil {
+			return err
+		}
+		if !fn(&st) {
+			break
+		}
+	}
+	return it.Error()
+}
+
+// View reads a mailbox and its messages at one moment.
+func (s *State) View(id model.MailboxID, from, to model.UID, fn func(*model.MessageState) bool) (model.Mailbox, error) {
+	snap := s.db.NewSnapshot()
+	defer snap.Close()
+	m, err := readMailbox(snap, id)
+	if err != nil {
+		return model.Mailbox{}, err
+	}
+	return *m, scanMessages(snap, id, from, to, fn)
+}
+
+// Message reads one message; ErrNotFound when it is gone.
+func (s *State) Message(id model.MailboxID, uid model.UID) (model.MessageState, error) {
+	v, closer, err := s.db.Get(messageKey(id, uid))
+	if err == pebble.ErrNotFound {
+		return model.MessageState{}, ErrNotFound
+	}
+	if err != nil {
+		return model.MessageState{}, err
+	}
+	defer closer.Close()
+	st := model.MessageState{UID: uid}
+	return st, decodeMessage(v, &st)
+}
+
+// Meta reads a message's parsed headers; ErrNotFound when it is gone.
+func (s *State) Meta(id model.MailboxID, uid model.UID) ([]byte, error) {
+	v, err := getCopy(s.db, metaKey(id, uid))
+	if err == nil && v == nil {
+		err = ErrNotFound
+	}
+	return v, err
+}
+
+// Metas calls fn for the parsed headers of from <= UID <= to; meta is valid during fn only.
+func (s *State) Metas(id model.MailboxID, from, to model.UID, fn func(uid model.UID, meta []byte) bool) error {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: metaKey(id, from), UpperBound: after(metaKey(id, to))})
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	for it.First(); it.Valid(); it.Next() {
+		if !fn(model.UID(binary.BigEndian.Uint32(it.Key()[9:])), it.Value()) {
+			break
+		}
+	}
+	return it.Error()
+}
+
+// Changes is what happened in a mailbox after a mod-sequence.
+type Changes struct {
+	Mailbox  model.Mailbox
+	Changed  []model.MessageState // new, or with other flags
+	Expunged []model.UID
+}
+
+// Changes reads everything with a mod-sequence above since, at one moment.
+func (s *State) Changes(id model.MailboxID, since uint64) (Changes, error) {
+	snap := s.db.NewSnapshot()
+	defer snap.Close()
+	var out Changes
+	m, err := readMailbox(snap, id)
+	if err != nil {
+		return out, err
+	}
+	out.Mailbox = *m
+	if since >= m.HighestModSeq {
+		return out, nil
+	}
+	it, err := snap.NewIter(&pebble.IterOptions{
+		LowerBound: changeKey(id, since+1, 0), UpperBound: after(be64([]byte{spaceChange}, uint64(id))),
+	})
+	if err != nil {
+		return out, err
+	}
+	defer it.Close()
+	for it.First(); it.Valid(); it.Next() {
+		uid := model.UID(binary.BigEndian.Uint32(it.Key()[17:]))
+		if v := it.Value(); len(v) == 1 && v[0] == 'x' {
+			out.Expunged = append(out.Expunged, uid)
+			continue
+		}
+		v, closer, err := snap.Get(messageKey(id, uid))
+		if err == pebble.ErrNotFound {
+			continue
+		}
+		if err != nil {
+			return out, err
+		}
+		st := model.MessageState{UID: uid}
+		err = decodeMessage(v, &st)
+		closer.Close()
+		if err != nil {
+			return out, err
+		}
+		out.Changed = append(out.Changed, st)
+	}
+	return out, it.Error()
+}
+
+// Watch wakes when one of the mailboxes changes.
+func (s *State) Watch(ids ...model.MailboxID) *Watch { return s.bus.add(&Watch{mailboxes: ids}) }
+
+// WatchAccount wakes when the account's mailboxes are made, renamed, deleted or change.
+func (s *State) WatchAccount(account model.AccountID) *Watch {
+	return s.bus.add(&Watch{account: account})
+}
+
+// WatchTopic wakes on a topic.
+func (s *State) WatchTopic(t Topic) *Watch { return s.bus.add(&Watch{topic: t}) }
+
+// Counter reads a named count.
+func (s *State) Counter(name string) (int64, error) {
+	v, err := getCopy(s.db, counterKey(name))
+	if err != nil || len(v) != 8 {
+		return 0, err
+	}
+	return int64(binary.BigEndian.Uint64(v)), nil
+}
+
+// Unreferenced lists up to limit bodies without references since before the time in Unix seconds.
+func (s *State) Unreferenced(before int64, limit int) ([]UnrefBody, error) {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceUnref}, UpperBound: unrefKey(before, model.BodyID{})})
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	var out []UnrefBody
+	for it.First(); it.Valid() && len(out) < limit; it.Next() {
+		u := UnrefBody{Since: int64(binary.BigEndian.Uint64(it.Key()[1:]))}
+		copy(u.Body[:], it.Key()[9:])
+		out = append(out, u)
+	}
+	return out, it.Error()
+}
+
+// Bodies calls fn for every body that the state knows, with its number of references.
+func (s *State) Bodies(fn func(body model.BodyID, refs uint64) bool) error {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceRef}, UpperBound: []byte{spaceRef + 1}})
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	for it.First(); it.Valid(); it.Next() {
+		var body model.BodyID
+		copy(body[:], it.Key()[1:])
+		if !fn(body, binary.BigEndian.Uint64(it.Value())) {
+			break
+		}
+	}
+	return it.Error()
+}

@@ -1,0 +1,99 @@
+package state
+
+import (
+	"encoding/binary"
+
+	"mailplusd/mail/model"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Due is a recipient whose turn has come.
+type Due struct {
+	At    int64 // Unix nanoseconds
+	Queue model.QueueID
+	N     uint32
+}
+
+// DueBefore lists up to limit recipients whose next attempt is at or before the time, the
+// earliest first, and the time of the first one behind (0: none).
+func (s *State) DueBefore(at int64, limit int) (due []Due, next int64, err error) {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceDue}, UpperBound: []byte{spaceDue + 1}})
+	if err != nil {
+		return nil, 0, err
+	}
+	defer it.Close()
+	for it.First(); it.Valid(); it.Next() {
+		d := Due{
+			At:    int64(binary.BigEndian.Uint64(it.Key()[1:])),
+			Queue: model.QueueID(binary.BigEndian.Uint64(it.Key()[9:])),
+			N:     binary.BigEndian.Uint32(it.Key()[17:]),
+		}
+		if d.At > at || len(due) == limit {
+			return due, d.At, it.Error()
+		}
+		due = append(due, d)
+	}
+	return due, 0, it.Error()
+}
+
+// Queued reads one queued message with its recipients; ErrNotFound when it is gone.
+func (s *State) Queued(id model.QueueID) (model.QueueMessage, []model.QueueRcpt, error) {
+	snap := s.db.NewSnapshot()
+	defer snap.Close()
+	var q model.QueueMessage
+	v, err := getCopy(snap, queueKey(id))
+	if err != nil {
+		return q, nil, err
+	}
+	if v == nil {
+		return q, nil, ErrNotFound
+	}
+	if err := decMode.Unmarshal(v, &q); err != nil {
+		return q, nil, err
+	}
+	rcpts, err := scanRcpts(snap, id)
+	return q, rcpts, err
+}
+
+// QueueScan calls fn for every queued message from the ID on, oldest first.
+func (s *State) QueueScan(from model.QueueID, fn func(*model.QueueMessage, []model.QueueRcpt) bool) error {
+	snap := s.db.NewSnapshot()
+	defer snap.Close()
+	messages, err := snap.NewIter(&pebble.IterOptions{LowerBound: queueKey(from), UpperBound: []byte{spaceQueue + 1}})
+	if err != nil {
+		return err
+	}
+	defer messages.Close()
+	rcpts, err := snap.NewIter(&pebble.IterOptions{LowerBound: rcptKey(from, 0), UpperBound: []byte{spaceRcpt + 1}})
+	if err != nil {
+		return err
+	}
+	defer rcpts.Close()
+	rcpts.First()
+	for messages.First(); messages.Valid(); messages.Next() {
+		var q model.QueueMessage
+		if err := decMode.Unmarshal(messages.Value(), &q); err != nil {
+			return err
+		}
+		var list []model.QueueRcpt
+		for ; rcpts.Valid(); rcpts.Next() {
+			id := model.QueueID(binary.BigEndian.Uint64(rcpts.Key()[1:]))
+			if id > q.ID {
+				break
+			}
+			if id < q.ID {
+				continue
+			}
+			var r model.QueueRcpt
+			if err := decMode.Unmarshal(rcpts.Value(), &r); err != nil {
+				return err
+			}
+			list = append(list, r)
+		}
+		if !fn(&q, list) {
+			break
+		}
+	}
+	return messages.Error()
+}

@@ -1,0 +1,361 @@
+package state
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Table is a table of rows of one noun. tables.go names every one.
+type Table[T any] struct {
+	ID      byte   // part of the key: never reuse
+	Name    string // for messages and exports
+	Key     func(*T) string
+	Indexes []Index[T]
+	Class   RowClass
+}
+
+// Index finds rows by something else than their key.
+type Index[T any] struct {
+	ID     byte
+	Values func(*T) []string // the values under which a row is found
+	Unique bool              // a value belongs to one row
+}
+
+// Reader is anything that rows can be read from: the State itself or a Tx.
+type Reader interface {
+	reader() pebble.Reader
+	read(key []byte, version uint64)
+}
+
+func (s *State) reader() pebble.Reader { return s.db }
+func (s *State) read([]byte, uint64)   {}
+
+func (t *Table[T]) rowKey(key string) []byte {
+	return append([]byte{spaceRow, t.ID}, key...)
+}
+
+func (t *Table[T]) indexKey(ix *Index[T], value, key string) []byte {
+	b := append([]byte{spaceIndex, t.ID, ix.ID}, value...)
+	b = append(b, 0)
+	if ix.Unique {
+		return b
+	}
+	return append(b, key...)
+}
+
+// Get reads a row; ErrNotFound when there is none.
+func (t *Table[T]) Get(r Reader, key string) (*T, error) {
+	v, err := getCopy(r.reader(), t.rowKey(key))
+	if err != nil {
+		return nil, err
+	}
+	row, version, err := t.decode(v)
+	r.read(t.rowKey(key), version)
+	return row, err
+}
+
+func (t *Table[T]) decode(v []byte) (*T, uint64, error) {
+	if len(v) < 8 {
+		return nil, 0, ErrNotFound
+	}
+	row := new(T)
+	if err := decMode.Unmarshal(v[8:], row); err != nil {
+		return nil, 0, fmt.Errorf("table %s: %w", t.Name, err)
+	}
+	return row, binary.BigEndian.Uint64(v), nil
+}
+
+// Has tells whether there is a row under key.
+func (t *Table[T]) Has(r Reader, key string) (bool, error) {
+	_, err := t.Get(r, key)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// All gives the rows whose key starts with prefix, in the order of their keys. In a
+// transaction it also makes sure that the table doesn't change meanwhile.
+func (t *Table[T]) All(r Reader, prefix string) iter.Seq2[*T, error] {
+	return func(yield func(*T, error) bool) {
+		t.noteTable(r)
+		lower := t.rowKey(prefix)
+		it, err := r.reader().NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: after(lower)})
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer it.Close()
+		for it.First(); it.Valid(); it.Next() {
+			row, _, err := t.decode(it.Value())
+			if !yield(row, err) {
+				return
+			}
+		}
+		if err := it.Error(); err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// List gathers All.
+func (t *Table[T]) List(r Reader, prefix string) ([]*T, error) {
+	var out []*T
+	for row, err := range t.All(r, prefix) {
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, row)
+	}
+	return out, nil
+}
+
+func (t *Table[T]) noteTable(r Reader) {
+	key := []byte{spaceTableV, t.ID}
+	v, err := getCopy(r.reader(), key)
+	if err == nil {
+		var version uint64
+		if len(v) == 8 {
+			version = binary.BigEndian.Uint64(v)
+		}
+		r.read(key, version)
+	}
+}
+
+// Find gives the rows with a value in an index.
+func (t *Table[T]) Find(r Reader, index byte, value string) ([]*T, error) {
+	ix := t.index(index)
+	prefix := t.indexKey(ix, value, "")
+	var keys []string
+	if ix.Unique {
+		v, err := getCopy(r.reader(), prefix)
+		if err != nil {
+			return nil, err
+		}
+		r.read(prefix, 0) // unique values are compared by the row they lead to
+		if v != nil {
+			keys = append(keys, string(v))
+		}
+	} else {
+		t.noteTable(r)
+		it, err := r.reader().NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+		if err != nil {
+			return nil, err
+		}
+		for it.First(); it.Valid(); it.Next() {
+			keys = append(keys, string(bytes.TrimPrefix(it.Key(), prefix)))
+		}
+		if err := errors.Join(it.Error(), it.Close()); err != nil {
+			return nil, err
+		}
+	}
+	out := make([]*T, 0, len(keys))
+	for _, k := range keys {
+		row, err := t.Get(r, k)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, row)
+	}
+	return out, nil
+}
+
+func (t *Table[T]) index(id byte) *Index[T] {
+	for i := range t.Indexes {
+		if t.Indexes[i].ID == id {
+			return &t.Indexes[i]
+		}
+	}
+	panic(fmt.Sprintf("table %s has no index %d", t.Name, id)) // a programmer's slip, found by any test
+}
+
+// Tx reads rows and gathers changes that are stored together, if nothing that was read
+// has changed meanwhile.
+type Tx struct {
+	s       *State
+	b       *pebble.Batch // what this transaction has changed, for its own reads
+	expect  map[string]uint64
+	puts    map[string]RowPut
+	deletes map[string]bool
+	tables  map[byte]bool
+	class   RowClass
+	ops     []Operation
+}
+
+func (tx *Tx) reader() pebble.Reader { return tx.b }
+
+func (tx *Tx) read(key []byte, version uint64) {
+	if key[0] == spaceIndex {
+		return
+	}
+	k := string(key)
+	if _, own := tx.puts[k]; own || tx.deletes[k] {
+		return
+	}
+	if key[0] == spaceTableV && tx.tables[key[1]] {
+		return
+	}
+	if _, seen := tx.expect[k]; !seen {
+		tx.expect[k] = version
+	}
+}
+
+// Also adds an operation that is applied in the same entry, behind the rows.
+func (tx *Tx) Also(op Operation) { tx.ops = append(tx.ops, op) }
+
+// Put stores a row, replacing one with the same key. The caller has validated it.
+func (t *Table[T]) Put(tx *Tx, row *T) error {
+	key := t.Key(row)
+	old, err := t.Get(tx, key)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if old != nil {
+		if err := t.unindex(tx, old, key); err != nil {
+			return err
+		}
+	}
+	for i := range t.Indexes {
+		ix := &t.Indexes[i]
+		for _, value := range ix.Values(row) {
+			k := t.indexKey(ix, value, key)
+			if ix.Unique {
+				other, err := getCopy(tx.b, k)
+				if err != nil {
+					return err
+				}
+				if other != nil && string(other) != key {
+					return refuse(ErrExists, "%s %q belongs to %q already", t.Name, value, other)
+				}
+				t.noteTable(tx)
+			}
+			if err := tx.put(RowPut{Key: k, Value: []byte(key), Plain: true}); err != nil {
+				return err
+			}
+		}
+	}
+	v, err := encMode.Marshal(row)
+	if err != nil {
+		return fmt.Errorf("table %s: %w", t.Name, err)
+	}
+	tx.tables[t.ID] = true
+	if t.Class == ClassSettings {
+		tx.class = ClassSettings
+	}
+	return tx.put(RowPut{Key: t.rowKey(key), Value: v})
+}
+
+// Delete removes a row; ErrNotFound when there is none.
+func (t *Table[T]) Delete(tx *Tx, key string) error {
+	old, err := t.Get(tx, key)
+	if err != nil {
+		return err
+	}
+	tx.tables[t.ID] = true
+	if t.Class == ClassSettings {
+		tx.class = ClassSettings
+	}
+	if err := t.unindex(tx, old, key); err != nil {
+		return err
+	}
+	return tx.del(t.rowKey(key))
+}
+
+func (t *Table[T]) unindex(tx *Tx, row *T, key string) error {
+	for i := range t.Indexes {
+		ix := &t.Indexes[i]
+		for _, value := range ix.Values(row) {
+			if err := tx.del(t.indexKey(ix, value, key)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (tx *Tx) put(p RowPut) error {
+	k := string(p.Key)
+	delete(tx.deletes, k)
+	tx.puts[k] = p
+	value := p.Value
+	if !p.Plain {
+		value = append(be64(nil, 0), p.Value...)
+	}
+	return tx.b.Set(p.Key, value, nil)
+}
+
+func (tx *Tx) del(key []byte) error {
+	k := string(key)
+	delete(tx.puts, k)
+	tx.deletes[k] = true
+	return tx.b.Delete(key, nil)
+}
+
+// maxTries bounds how often Update runs fn again after a conflict.
+const maxTries = 16
+
+// Update runs fn and stores what it changed, all or nothing. When somebody else changed
+// something that fn has read, fn runs again. fn must not have other effects.
+func (s *State) Update(ctx context.Context, fn func(*Tx) error, out ...any) error {
+	for range maxTries {
+		err := s.update(ctx, fn, out)
+		if !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
+	return ErrConflict
+}
+
+// Try runs fn like Update and throws its changes away: a dry run.
+func (s *State) Try(fn func(*Tx) error) error {
+	tx := s.begin()
+	defer tx.b.Close()
+	return fn(tx)
+}
+
+func (s *State) begin() *Tx {
+	return &Tx{
+		s: s, b: s.db.NewIndexedBatch(), class: ClassUser,
+		expect: map[string]uint64{}, puts: map[string]RowPut{}, deletes: map[string]bool{}, tables: map[byte]bool{},
+	}
+}
+
+func (s *State) update(ctx context.Context, fn func(*Tx) error, out []any) error {
+	tx := s.begin()
+	defer tx.b.Close()
+	if err := fn(tx); err != nil {
+		return err
+	}
+	var ops []Operation
+	if len(tx.puts)+len(tx.deletes) > 0 {
+		rows := Rows{Class: tx.class}
+		for k, v := range tx.expect {
+			rows.Expect = append(rows.Expect, Expect{Key: []byte(k), Version: v})
+		}
+		for _, p := range tx.puts {
+			rows.Put = append(rows.Put, p)
+		}
+		for k := range tx.deletes {
+			rows.Delete = append(rows.Delete, []byte(k))
+		}
+		for t := range tx.tables {
+			rows.Tables = append(rows.Tables, t)
+		}
+		ops = append(ops, rows)
+		out = append([]any{nil}, out...)
+	}
+	ops = append(ops, tx.ops...)
+	if len(ops) == 0 {
+		return nil
+	}
+	return s.Do(ctx, ops, out...)
+}

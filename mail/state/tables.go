@@ -1,0 +1,92 @@
+package state
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"mailplusd/mail/model"
+)
+
+// Every table, by the octet in its keys. Append only; never reuse a number.
+var (
+	Settings = &Table[Section]{ID: 1, Name: "setting", Key: func(s *Section) string { return s.Name }}
+
+	Users = &Table[model.User]{ID: 2, Name: "user",
+		Key:     func(u *model.User) string { return u.Name },
+		Indexes: []Index[model.User]{{ID: 1, Unique: true, Values: func(u *model.User) []string { return []string{fmt.Sprint(u.ID)} }}},
+	}
+	Groups  = &Table[model.Group]{ID: 3, Name: "group", Key: func(g *model.Group) string { return g.Name }}
+	Domains = &Table[model.Domain]{ID: 4, Name: "domain",
+		Key:     func(d *model.Domain) string { return d.Name },
+		Indexes: []Index[model.Domain]{{ID: 1, Unique: true, Values: func(d *model.Domain) []string { return append([]string{d.Name}, d.Additional...) }}},
+	}
+	DomainUsers = &Table[model.DomainUser]{ID: 5, Name: "domain user",
+		Key: func(m *model.DomainUser) string { return m.Domain + "/" + m.User },
+		Indexes: []Index[model.DomainUser]{
+			{ID: 1, Unique: true, Values: memberAddresses},
+			{ID: 2, Values: func(m *model.DomainUser) []string { return []string{m.User} }},
+		},
+	}
+	Aliases      = &Table[model.Alias]{ID: 6, Name: "alias", Key: func(a *model.Alias) string { return a.Domain + "/" + a.Name }}
+	Certificates = &Table[model.Certificate]{ID: 7, Name: "certificate", Key: func(c *model.Certificate) string { return c.Name }}
+	Tokens       = &Table[model.Token]{ID: 8, Name: "token", Key: func(t *model.Token) string { return t.Name }, Class: ClassUser,
+		Indexes: []Index[model.Token]{{ID: 1, Unique: true, Values: func(t *model.Token) []string { return []string{string(t.Hash)} }}}}
+	Licenses  = &Table[model.License]{ID: 9, Name: "licence", Key: func(l *model.License) string { return l.Serial }}
+	AdminLog  = &Table[model.AdminEvent]{ID: 10, Name: "admin log", Class: ClassUser, Key: func(e *model.AdminEvent) string { return string(be64(nil, uint64(e.Time))) + e.Actor }}
+	Sequences = &Table[Sequence]{ID: 11, Name: "sequence", Class: ClassUser, Key: func(s *Sequence) string { return s.Name }}
+)
+
+// Indexes of tables that have more than one.
+const (
+	IndexUserID       = 1 // Users: account ID in decimal
+	IndexDomainName   = 1 // Domains: name and additional names
+	IndexAddress      = 1 // DomainUsers: local@domain
+	IndexMemberByUser = 2 // DomainUsers: user name
+	IndexTokenHash    = 1 // Tokens: SHA-256
+)
+
+func memberAddresses(m *model.DomainUser) []string {
+	out := make([]string, len(m.Locals))
+	for i, l := range m.Locals {
+		out[i] = strings.ToLower(l) + "@" + m.Domain
+	}
+	return out
+}
+
+// Section is one section of model.Settings as it is stored: only what was set.
+type Section struct {
+	Name   string            `cbor:"name"`
+	Values map[string]string `cbor:"values"`
+}
+
+// Sequence is a number that only rises, such as the last account ID.
+type Sequence struct {
+	Name string `cbor:"name"`
+	Last uint64 `cbor:"last"`
+}
+
+// Next raises a sequence inside a transaction.
+func (tx *Tx) Next(name string) (uint64, error) {
+	row, err := Sequences.Get(tx, name)
+	if err != nil && err != ErrNotFound {
+		return 0, err
+	}
+	if row == nil {
+		row = &Sequence{Name: name}
+	}
+	row.Last++
+	return row.Last, Sequences.Put(tx, row)
+}
+
+// TableVersion is the index of the entry that last changed a table; 0: never. Caches compare it.
+func (s *State) TableVersion(id byte) uint64 {
+	v, err := getCopy(s.db, []byte{spaceTableV, id})
+	if err != nil || len(v) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(v)
+}
+
+// RowsVersion rises whenever any table may have changed. It is cheap to read.
+func (s *State) RowsVersion() uint64 { return s.rows.Load() }
