@@ -1,0 +1,302 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Protocol is what differs between SMTP, IMAP and POP3 at this level.
+type Protocol interface {
+	// Name is the protocol in log lines: smtp, imap, pop3.
+	Name() string
+	// Refuse is the text for a client that is not served.
+	Refuse(Refusal) []byte
+	// Bye is the text for a client when the server stops.
+	Bye() []byte
+	// Wrap makes what Accept returns.
+	Wrap(*Conn) net.Conn
+}
+
+// maxPending bounds the connections whose PROXY header is being read.
+const maxPending = 256
+
+// Listener accepts connections, puts the gate over them and keeps count.
+type Listener struct {
+	cfg   Config
+	proto Protocol
+	lim   *limiter
+	ready chan net.Conn
+	pend  chan struct{}
+	done  chan struct{}
+
+	mu    sync.Mutex
+	ln    net.Listener
+	conns map[*Conn]struct{}
+	empty chan struct{} // closed when the last connection left after Close
+	wg    sync.WaitGroup
+}
+
+// Listen opens a listener on a network address.
+func Listen(network, addr string, cfg Config) (*Listener, error) {
+	ln, err := net.Listen(network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return NewListener(ln, cfg), nil
+}
+
+// NewListener puts the gate over an open listener, of socket activation for
+// instance, and starts accepting.
+func NewListener(ln net.Listener, cfg Config) *Listener {
+	l := &Listener{cfg: cfg, proto: cfg.Protocol, lim: newLimiter(cfg.Limits), ln: ln,
+		ready: make(chan net.Conn), pend: make(chan struct{}, maxPending),
+		done: make(chan struct{}), conns: make(map[*Conn]struct{})}
+	if l.proto == nil {
+		l.proto = Plain{}
+	}
+	l.cfg.Timeouts = cfg.Timeouts.orDefault()
+	l.wg.Add(1)
+	go l.loop(ln)
+	return l
+}
+
+// Accept returns the next connection: *SMTPConn for SMTP, *Conn otherwise.
+func (l *Listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.ready:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Addr returns the address in use.
+func (l *Listener) Addr() net.Addr {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ln.Addr()
+}
+
+// SetLimits changes the limits for connections to come.
+func (l *Listener) SetLimits(lim Limits) { l.lim.set(lim) }
+
+// Len returns the number of open connections.
+func (l *Listener) Len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.conns)
+}
+
+// Conns returns the open connections.
+func (l *Listener) Conns() []*Conn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := make([]*Conn, 0, len(l.conns))
+	for c := range l.conns {
+		all = append(all, c)
+	}
+	return all
+}
+
+// Rebind moves to another address; open connections stay. The old address is
+// kept until the new one is open. Where both can't be open together (same port,
+// wildcard against one address), the old one is closed first and opened again if
+// the new one fails.
+func (l *Listener) Rebind(addr string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.done:
+		return net.ErrClosed
+	default:
+	}
+	old := l.ln
+	network, oldAddr := old.Addr().Network(), old.Addr().String()
+	if addr == oldAddr {
+		return nil
+	}
+	ln, err := net.Listen(network, addr)
+	if err != nil {
+		_, p1, _ := net.SplitHostPort(addr)
+		_, p2, _ := net.SplitHostPort(oldAddr)
+		if p1 != p2 {
+			return err
+		}
+		_ = old.Close()
+		if ln, err = net.Listen(network, addr); err != nil {
+			back, err2 := net.Listen(network, oldAddr)
+			if err2 != nil {
+				return errors.Join(err, err2)
+			}
+			l.ln = back
+			l.wg.Add(1)
+			go l.loop(back)
+			return err
+		}
+	}
+	l.ln = ln
+	l.wg.Add(1)
+	go l.loop(ln)
+	_ = old.Close()
+	return nil
+}
+
+// Close stops accepting. Open connections stay.
+func (l *Listener) Close() error {
+	l.mu.Lock()
+	select {
+	case <-l.done:
+		l.mu.Unlock()
+		return net.ErrClosed
+	default:
+	}
+	close(l.done)
+	err := l.ln.Close()
+	l.mu.Unlock()
+	l.wg.Wait()
+	return err
+}
+
+// Shutdown stops accepting, says goodbye to each client between two of its
+// commands and waits until all have gone. When the context ends first, the rest
+// are cut off and its error returned.
+func (l *Listener) Shutdown(ctx context.Context) error {
+	_ = l.Close()
+	l.mu.Lock()
+	if l.empty == nil {
+		l.empty = make(chan struct{})
+		if len(l.conns) == 0 {
+			close(l.empty)
+		}
+	}
+	empty := l.empty
+	l.mu.Unlock()
+	bye := l.proto.Bye()
+	for _, c := range l.Conns() {
+		go c.Goodbye(bye)
+	}
+	select {
+	case <-empty:
+		return nil
+	case <-ctx.Done():
+		for _, c := range l.Conns() {
+			c.Abort(ReasonShutdown)
+		}
+		return ctx.Err()
+	}
+}
+
+func (l *Listener) loop(ln net.Listener) {
+	defer l.wg.Done()
+	delay := time.Duration(0)
+	for {
+		raw, err := ln.Accept()
+		if err == nil {
+			delay = 0
+			l.admit(raw)
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		// Out of file descriptors and the like: wait, then try again.
+		delay = min(max(2*delay, 5*time.Millisecond), time.Second)
+		l.cfg.log().Warn("accept failed", "protocol", l.proto.Name(), "error", cause(err), "retry", delay)
+		select {
+		case <-time.After(delay):
+		case <-l.done:
+			return
+		}
+	}
+}
+
+// admit passes a connection on, after its PROXY header if one may come.
+func (l *Listener) admit(raw net.Conn) {
+	c := NewConn(raw, &l.cfg)
+	if l.cfg.Proxy == ProxyOff {
+		l.count(c)
+		return
+	}
+	select {
+	case l.pend <- struct{}{}:
+	default:
+		c.Abort("too many pending connections")
+		return
+	}
+	l.wg.Add(1)
+	go func() {
+		defer l.wg.Done()
+		defer func() { <-l.pend }()
+		stop := make(chan struct{})
+		defer close(stop)
+		go func() {
+			select {
+			case <-l.done:
+				c.Abort(ReasonShutdown)
+			case <-stop:
+			}
+		}()
+		_ = c.SetReadDeadline(time.Now().Add(l.cfg.Timeouts.Proxy))
+		if err := c.readProxy(); err != nil {
+			l.cfg.log().Info("connection refused", "cid", c.id, "protocol", l.proto.Name(),
+				"peer", raw.RemoteAddr().String(), "reason", cause(err))
+			c.Abort(ReasonProtocol)
+			return
+		}
+		_ = c.SetReadDeadline(time.Time{})
+		l.count(c)
+	}()
+}
+
+// count applies the limits and hands the connection to Accept.
+func (l *Listener) count(c *Conn) {
+	ip := c.RemoteIP()
+	net, why := l.lim.enter(ip, time.Now())
+	if why != Accepted {
+		l.cfg.log().LogAttrs(context.Background(), slog.LevelInfo, "connection refused", slog.String("cid", c.id),
+			slog.String("protocol", l.proto.Name()), slog.String("remote", ip.String()), slog.String("reason", why.String()))
+		l.refuse(c, why)
+		return
+	}
+	l.mu.Lock()
+	l.conns[c] = struct{}{}
+	l.mu.Unlock()
+	c.onClose = func() { l.gone(c, net) }
+	w := l.proto.Wrap(c)
+	select {
+	case l.ready <- w:
+	case <-l.done:
+		c.Abort(ReasonShutdown)
+	}
+}
+
+// refuse tells a client that it is not served. The few bytes fit into an empty
+// socket buffer, so this never waits. Before a TLS handshake there is no way to
+// tell.
+func (l *Listener) refuse(c *Conn, why Refusal) {
+	if !c.needTLS.Load() {
+		_ = c.raw.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = c.raw.Write(l.proto.Refuse(why))
+		c.drain()
+	}
+	c.Abort(why.String())
+}
+
+func (l *Listener) gone(c *Conn, net netip.Prefix) {
+	l.lim.leave(net)
+	l.mu.Lock()
+	delete(l.conns, c)
+	if l.empty != nil && len(l.conns) == 0 {
+		close(l.empty)
+		l.empty = nil
+	}
+	l.mu.Unlock()
+	if l.cfg.OnClose != nil {
+		l.cfg.OnClose(c)
+	}
+}
