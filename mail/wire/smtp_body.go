@@ -316,12 +316,10 @@ func (s *SMTPConn) readData(p []byte) (int, error) {
 // stuff doubles the dots at line starts within p[:n] in place; what has no room
 // in p goes to feed.
 func (s *SMTPConn) stuff(p []byte, n int) int {
-	last, dots := s.lastOut, 0
-	for i, prev := 0, last; i < n; i++ {
-		if p[i] == '.' && prev == '\n' {
-			dots++
-		}
-		prev = p[i]
+	last := s.lastOut
+	dots := bytes.Count(p[:n], []byte("\n."))
+	if last == '\n' && p[0] == '.' {
+		dots++
 	}
 	s.lastOut = p[n-1]
 	if dots == 0 {
