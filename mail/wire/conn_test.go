@@ -277,7 +277,6 @@ func TestLimits(t *testing.T) {
 }
 
 // TestRebind: a listener moves while connections stay.
-// covers: R6.01
 func TestRebind(t *testing.T) {
 	c, p, l := pair(t, Config{})
 	free, err := net.Listen("tcp", "127.0.0.1:0")

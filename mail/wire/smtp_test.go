@@ -10,7 +10,7 @@ import (
 )
 
 // TestSession is an ordinary session, in both ways of reading the message.
-// covers: R6.05 R6.06 R7.03
+// covers: R6.06 R6.07 R7.03
 func TestSession(t *testing.T) {
 	for _, slow := range []bool{false, true} {
 		be := &backend{slow: slow}
@@ -194,7 +194,7 @@ func TestCutChunk(t *testing.T) {
 }
 
 // TestSTARTTLS: AUTH appears with TLS, and what was said before is forgotten.
-// covers: R6.06 R6.07
+// covers: R6.06
 func TestSTARTTLS(t *testing.T) {
 	var resets int
 	l := serve(t, &backend{}, &SMTPConfig{OnReset: func(*SMTPConn, string) { resets++ }}, Config{TLS: testTLS})
