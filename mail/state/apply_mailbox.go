@@ -265,9 +265,16 @@ func (a *apply) defaults(account model.AccountID) (*model.Mailbox, error) {
 // byUse finds an account's mailbox by role, making the default ones at first use.
 func (a *apply) byUse(account model.AccountID, use model.SpecialUse) (*model.Mailbox, error) {
 	if use == "" || use == model.UseInbox {
+		if id := a.s.inboxes[account]; id != 0 {
+			return a.mailbox(id)
+		}
 		if id, err := a.byName(account, "INBOX"); err != nil {
 			return nil, err
 		} else if id != 0 {
+			if len(a.s.inboxes) >= maxCachedMailboxes {
+				clear(a.s.inboxes)
+			}
+			a.s.inboxes[account] = id // it was there before this entry, so a refusal doesn't matter
 			return a.mailbox(id)
 		}
 		return a.defaults(account)
@@ -436,6 +443,7 @@ func (a *apply) accountDelete(op *AccountDelete) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	delete(a.s.inboxes, op.Account)
 	for _, m := range all {
 		if err := a.removeMailbox(m); err != nil {
 			return nil, err

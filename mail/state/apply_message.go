@@ -1,7 +1,6 @@
 package state
 
 import (
-	"encoding/binary"
 	"slices"
 	"strings"
 
@@ -33,7 +32,7 @@ func (a *apply) place(m *model.Mailbox, st *model.MessageState, meta []byte) (Pl
 		return Placed{}, err
 	}
 	a.change.messages = true
-	return Placed{Mailbox: m.ID, UIDValidity: m.UIDValidity, UID: st.UID, ModSeq: modseq}, a.ref(st.Body, st.Size)
+	return Placed{Mailbox: m.ID, UIDValidity: m.UIDValidity, UID: st.UID, ModSeq: modseq}, a.ref(st.Body)
 }
 
 var (
@@ -62,41 +61,30 @@ func countFlags(m *model.Mailbox, f model.Flags, sign int) {
 	}
 }
 
-// ref counts one more holder of a body.
-func (a *apply) ref(body model.BodyID, size int64) error {
+// ref counts one more holder of a body. It doesn't read: the count is merged by the database.
+func (a *apply) ref(body model.BodyID) error {
+	return a.b.Merge(refKey(body), be64(nil, 1), nil)
+}
+
+// unref counts one holder less. Without any, the body waits for removal since the entry's time.
+func (a *apply) unref(body model.BodyID) error {
 	v, err := a.get(refKey(body))
 	if err != nil {
 		return err
 	}
-	var n uint64
-	if len(v) >= 16 {
-		n = binary.BigEndian.Uint64(v)
-		if n == 0 { // waits for removal: take it back
-			if err := a.b.Delete(unrefKey(int64(binary.BigEndian.Uint64(v[8:])), body), nil); err != nil {
-				return err
-			}
-		}
-	}
-	return a.b.Set(refKey(body), be64(be64(nil, n+1), uint64(size)), nil)
-}
-
-// unref counts one holder less. Without any, the second number is the time since when.
-func (a *apply) unref(body model.BodyID) error {
-	v, err := a.get(refKey(body))
-	if err != nil || len(v) < 16 {
-		return err
-	}
-	n := binary.BigEndian.Uint64(v)
+	n, _ := decodeRefs(v)
 	if n > 1 {
-		return a.b.Set(refKey(body), be64(be64(nil, n-1), binary.BigEndian.Uint64(v[8:])), nil)
+		return a.b.Set(refKey(body), encodeRefs(n-1, 0), nil)
 	}
 	at := a.entry.Time / 1e9
 	if err := a.b.Set(unrefKey(at, body), nil, nil); err != nil {
 		return err
 	}
-	return a.b.Set(refKey(body), be64(be64(nil, 0), uint64(at)), nil)
+	return a.b.Set(refKey(body), encodeRefs(0, at), nil)
 }
 
+// bodiesDropped forgets bodies; one that has found a holder again, or lost its last one
+// later, keeps its row and loses only the old note.
 func (a *apply) bodiesDropped(op *BodiesDropped) (any, error) {
 	var out Dropped
 	for _, u := range op.Bodies {
@@ -104,13 +92,13 @@ func (a *apply) bodiesDropped(op *BodiesDropped) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(v) < 16 || binary.BigEndian.Uint64(v) != 0 || int64(binary.BigEndian.Uint64(v[8:])) != u.Since {
+		if err := a.b.Delete(unrefKey(u.Since, u.Body), nil); err != nil {
+			return nil, err
+		}
+		if n, since := decodeRefs(v); v == nil || n != 0 || since != u.Since {
 			continue
 		}
 		if err := a.b.Delete(refKey(u.Body), nil); err != nil {
-			return nil, err
-		}
-		if err := a.b.Delete(unrefKey(u.Since, u.Body), nil); err != nil {
 			return nil, err
 		}
 		out.Bodies = append(out.Bodies, u.Body)

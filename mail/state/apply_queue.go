@@ -36,7 +36,7 @@ func (a *apply) enqueue(op *Deliver) (model.QueueID, error) {
 		}
 	}
 	a.change.queue = true
-	return q.ID, a.ref(op.Body, op.Size)
+	return q.ID, a.ref(op.Body)
 }
 
 func (a *apply) putQueue(q *model.QueueMessage) error {

@@ -17,7 +17,7 @@ const (
 	spaceMessage = 'M' // M<mailbox 8><uid 4>         message state, encodeMessage
 	spaceMeta2   = 'E' // E<mailbox 8><uid 4>         parsed headers (opaque here)
 	spaceChange  = 'C' // C<mailbox 8><modseq 8><uid 4>  'c' changed, 'x' expunged
-	spaceRef     = 'R' // R<body 32>                  count(8) size(8)
+	spaceRef     = 'R' // R<body 32>                  count(8) since(8), refMerger
 	spaceUnref   = 'Z' // Z<unix seconds 8><body 32>  body without references since
 	spaceQueue   = 'Q' // Q<queue 8>                  CBOR model.QueueMessage
 	spaceRcpt    = 'q' // q<queue 8><n 4>             CBOR model.QueueRcpt

@@ -226,7 +226,8 @@ func (s *State) Bodies(fn func(body model.BodyID, refs uint64) bool) error {
 	for it.First(); it.Valid(); it.Next() {
 		var body model.BodyID
 		copy(body[:], it.Key()[1:])
-		if !fn(body, binary.BigEndian.Uint64(it.Value())) {
+		refs, _ := decodeRefs(it.Value())
+		if !fn(body, refs) {
 			break
 		}
 	}

@@ -43,6 +43,7 @@ type State struct {
 	work      apply
 	cacheMu   sync.Mutex
 	mailboxes map[model.MailboxID]*model.Mailbox
+	inboxes   map[model.AccountID]model.MailboxID // under applyMu: INBOX never changes its ID
 
 	proposer Proposer
 	node     uint16
@@ -70,6 +71,7 @@ func Open(o Options) (*State, error) {
 		dir: o.Dir, log: o.Logger, node: o.Node, now: o.Now, bus: newBus(),
 		mailboxes: map[model.MailboxID]*model.Mailbox{},
 	}
+	s.inboxes = map[model.AccountID]model.MailboxID{}
 	s.work.mailboxes = map[model.MailboxID]*model.Mailbox{}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -88,6 +90,7 @@ func Open(o Options) (*State, error) {
 	opts := &pebble.Options{
 		Cache:              cache,
 		DisableWAL:         true,
+		Merger:             refMerger,
 		MemTableSize:       16 << 20,
 		FormatMajorVersion: pebble.FormatNewest,
 		Logger:             pebbleLogger{s.log},

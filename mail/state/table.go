@@ -359,3 +359,6 @@ func (s *State) update(ctx context.Context, fn func(*Tx) error, out []any) error
 	}
 	return s.Do(ctx, ops, out...)
 }
+
+// Base reads the tables as they were before this transaction.
+func (tx *Tx) Base() Reader { return tx.s }
