@@ -1,0 +1,83 @@
+package cluster
+
+import (
+	"errors"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// minTrailing is how many entries stay in the log however large they are.
+const minTrailing = 1024
+
+// snapshots writes a pointer whenever enough entries or octets have come, but not more
+// often than SnapshotGap: a flush costs tens of milliseconds.
+func (n *Node) snapshots() {
+	defer n.wg.Done()
+	gap := time.NewTimer(0)
+	defer gap.Stop()
+	for {
+		select {
+		case <-n.done:
+			return
+		case <-gap.C:
+		}
+		select {
+		case <-n.done:
+			return
+		case <-n.snapWanted:
+		}
+		if err := n.Snapshot(); err != nil && !errors.Is(err, ErrClosed) {
+			n.log.Warn("no snapshot", "error", err)
+		}
+		gap.Reset(n.cfg.SnapshotGap)
+	}
+}
+
+// Snapshot makes the state durable and cuts the log now. It is not needed in normal
+// work.
+func (n *Node) Snapshot() error {
+	if !n.enter() {
+		return n.orFailure(ErrClosed)
+	}
+	defer n.leave()
+	if n.fsm.sinceSnap.Load() == 0 {
+		return nil
+	}
+	err := n.raft.Snapshot().Error()
+	if errors.Is(err, raft.ErrNothingNewToSnapshot) {
+		return nil
+	}
+	return n.translate(err)
+}
+
+// KeepLogs sets how many entries stay in the log after a snapshot, as long as they take
+// no more than Config.LogDiskCap octets: many while a peer is away, so that it can catch
+// up without receiving the whole state.
+func (n *Node) KeepLogs(entries uint64) {
+	n.trailMu.Lock()
+	n.trailing = entries
+	n.trailMu.Unlock()
+	n.boundLog()
+}
+
+// boundLog tells raft how many entries the disk cap allows, by their average size.
+func (n *Node) boundLog() {
+	n.trailMu.Lock()
+	defer n.trailMu.Unlock()
+	keep := n.trailing
+	if first, last, octets := n.store.measure(); first > 0 {
+		average := octets/int64(last-first+1) + 1
+		if fit := uint64(n.cfg.LogDiskCap / average); keep > fit {
+			keep = max(fit, min(n.trailing, minTrailing))
+		}
+	}
+	rc := n.raft.ReloadableConfig()
+	if rc.TrailingLogs == keep {
+		return
+	}
+	rc.TrailingLogs = keep
+	if err := n.raft.ReloadConfig(rc); err != nil {
+		n.log.Warn("the log's length was not changed", "error", err)
+	}
+}
