@@ -161,13 +161,14 @@ func unpack(r io.Reader, dir string) (*manifest, error) {
 		if err != nil {
 			return nil, fmt.Errorf("cluster: state stream: %w", err)
 		}
-		if h.Name == manifestName {
+		if h.Name == manifestName && h.Typeflag == tar.TypeReg && len(h.PAXRecords) == 0 {
 			return finish(tr, h.Size, got, dir)
 		}
 		if err := checkName(h.Name); err != nil {
 			return nil, err
 		}
-		if _, twice := got[h.Name]; twice || h.Typeflag != tar.TypeReg || len(got) >= maxArchiveFiles {
+		// No PAX records: they could make a sparse file, of any length, out of a short stream.
+		if _, twice := got[h.Name]; twice || h.Typeflag != tar.TypeReg || len(h.PAXRecords) > 0 || len(got) >= maxArchiveFiles {
 			return nil, fmt.Errorf("cluster: unexpected member %q in the state stream", h.Name)
 		}
 		f, err := receiveFile(tr, filepath.Join(dir, h.Name), sum)

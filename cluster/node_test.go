@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -27,8 +28,8 @@ func TestMain(m *testing.M) {
 		crashChild(dir)
 		return
 	}
-	// Each check of a property starts nodes and waits for elections; -rapid.checks asks for more.
-	if err := flag.Set("rapid.checks", "8"); err != nil {
+	// Each check of a property starts nodes and waits for elections; CLUSTER_CHECKS asks for more.
+	if err := flag.Set("rapid.checks", cmp.Or(os.Getenv("CLUSTER_CHECKS"), "8")); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)
@@ -66,7 +67,6 @@ func mustOpen(t testing.TB, dir string, change func(*cluster.Config)) (*cluster.
 }
 
 // A node alone leads at once, although its election time-out is 4 s.
-// covers: R11.02
 func TestAloneLeadsAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	for round := range 3 {
@@ -380,5 +380,24 @@ func TestLogIsCut(t *testing.T) {
 	n.KeepLogs(1000)
 	if got := n.Status().TrailingLogs; got != 1000 {
 		t.Errorf("trailing logs %d", got)
+	}
+}
+
+// Large entries shorten the log to what the disk cap allows, and bring snapshots early.
+func TestLogDiskCap(t *testing.T) {
+	n, _ := mustOpen(t, t.TempDir(), func(c *cluster.Config) {
+		c.LogDiskCap, c.SnapshotGap = 4<<20, time.Millisecond
+	})
+	for range 60 {
+		if _, _, err := n.Propose(context.Background(), make([]byte, 100_000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := n.Snapshot(); err != nil {
+		t.Fatal(err)
+	}
+	s := n.Status()
+	if s.SnapshotIndex == 0 || s.TrailingLogs != 1024 || s.LogBytes < 5<<20 {
+		t.Errorf("status %+v", s)
 	}
 }
