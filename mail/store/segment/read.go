@@ -1,0 +1,136 @@
+package segment
+
+import (
+	"bytes"
+	"hash/crc32"
+	"io"
+)
+
+// Body is a body that is open for reading.
+type Body struct {
+	io.SectionReader
+	file *file
+	size int64
+}
+
+// Size is the number of octets.
+func (b *Body) Size() int64 { return b.size }
+
+// WriteTo writes the rest of the body.
+func (b *Body) WriteTo(w io.Writer) (int64, error) {
+	return io.Copy(w, struct{ io.Reader }{&b.SectionReader})
+}
+
+// Close lets go of the segment.
+func (b *Body) Close() error {
+	if b.file != nil {
+		b.file.release()
+		b.file = nil
+	}
+	return nil
+}
+
+// maxInMemory is the largest record that is read whole; larger ones are read in place after
+// their checksum was compared.
+const maxInMemory = 1 << 20
+
+// Has tells whether a body is there.
+func (s *Store) Has(id ID) bool {
+	_, ok, err := s.lookup(id)
+	return ok && err == nil
+}
+
+// Size gives a body's octets; ErrNotFound.
+func (s *Store) Size(id ID) (int64, error) {
+	l, ok, err := s.lookup(id)
+	if err == nil && !ok {
+		err = ErrNotFound
+	}
+	return l.size, err
+}
+
+// acquire holds a segment's file open.
+func (s *Store) acquire(n uint32) *file {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.files[n]
+	if f != nil {
+		f.refs.Add(1)
+	}
+	return f
+}
+
+// Open opens a body after comparing it with its checksum; *CorruptError when it is damaged.
+func (s *Store) Open(id ID) (*Body, error) {
+	for range 3 { // compaction may move it between lookup and acquire
+		l, ok, err := s.lookup(id)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, ErrNotFound
+		}
+		if f := s.acquire(l.seg); f != nil {
+			return s.open(f, id, l)
+		}
+	}
+	return nil, ErrNotFound
+}
+
+func (s *Store) open(f *file, id ID, l loc) (*Body, error) {
+	head := make([]byte, recordSize, recordSize+min(l.stored, maxInMemory))
+	corrupt := func(why string) error {
+		f.release()
+		s.log.Error("damaged body", "body", id.String(), "segment", l.seg, "offset", l.off, "why", why)
+		return &CorruptError{ID: id, Segment: l.seg, Offset: l.off, Why: why}
+	}
+	if l.stored > maxInMemory {
+		return s.openLarge(f, id, l, head, corrupt)
+	}
+	buf := head[:recordSize+l.stored]
+	if _, err := f.f.ReadAt(buf, l.off); err != nil {
+		return nil, corrupt(err.Error())
+	}
+	var r record
+	if err := r.parse(buf); err != nil || r.id != id {
+		return nil, corrupt("its header is not what was written")
+	}
+	data := buf[recordSize:]
+	if crc32.Checksum(data, castagnoli) != r.crc {
+		return nil, corrupt("its checksum does not match")
+	}
+	if r.flags&flagZstd != 0 {
+		var err error
+		if data, err = decoder.DecodeAll(data, make([]byte, 0, r.size)); err != nil || int64(len(data)) != r.size {
+			return nil, corrupt("it can't be decompressed")
+		}
+	}
+	f.release()
+	return &Body{SectionReader: *io.NewSectionReader(bytes.NewReader(data), 0, int64(len(data))), size: int64(len(data))}, nil
+}
+
+func (s *Store) openLarge(f *file, id ID, l loc, head []byte, corrupt func(string) error) (*Body, error) {
+	if _, err := f.f.ReadAt(head, l.off); err != nil {
+		return nil, corrupt(err.Error())
+	}
+	var r record
+	if err := r.parse(head); err != nil || r.id != id {
+		return nil, corrupt("its header is not what was written")
+	}
+	if !s.sound(f, &r, l.off) {
+		return nil, corrupt("its checksum does not match")
+	}
+	if r.flags&flagZstd == 0 {
+		return &Body{SectionReader: *io.NewSectionReader(f.f, l.off+recordSize, l.stored), file: f, size: l.size}, nil
+	}
+	raw := make([]byte, l.stored)
+	if _, err := f.f.ReadAt(raw, l.off+recordSize); err != nil {
+		return nil, corrupt(err.Error())
+	}
+	data, err := decoder.DecodeAll(raw, make([]byte, 0, r.size))
+	if err != nil || int64(len(data)) != r.size {
+		return nil, corrupt("it can't be decompressed")
+	}
+	f.release()
+	return &Body{SectionReader: *io.NewSectionReader(bytes.NewReader(data), 0, r.size), size: r.size}, nil
+}

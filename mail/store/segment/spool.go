@@ -1,0 +1,127 @@
+package segment
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+)
+
+// memory is how much of a spool is held before it goes to a file.
+const memory = 1 << 20
+
+// Spool takes in a body of unknown size. It is for one goroutine.
+type Spool struct {
+	s     *Store
+	limit int64
+	buf   []byte
+	f     *os.File
+	size  int64
+	err   error
+	over  bool
+}
+
+// NewSpool begins a body of limit octets at most; 0: no limit.
+func (s *Store) NewSpool(limit int64) *Spool { return &Spool{s: s, limit: limit} }
+
+// Write implements io.Writer; ErrTooLarge above the limit, ErrNoSpace on a full disk.
+func (sp *Spool) Write(p []byte) (int, error) {
+	if sp.err != nil {
+		return 0, sp.err
+	}
+	if sp.limit > 0 && sp.size+int64(len(p)) > sp.limit {
+		sp.err = ErrTooLarge
+		return 0, sp.err
+	}
+	if sp.f == nil && len(sp.buf)+len(p) > memory {
+		if sp.err = sp.spill(); sp.err != nil {
+			return 0, sp.err
+		}
+	}
+	if sp.f == nil {
+		sp.buf = append(sp.buf, p...)
+		sp.size += int64(len(p))
+		return len(p), nil
+	}
+	n, err := sp.f.Write(p)
+	sp.size += int64(n)
+	if err != nil {
+		sp.err = sp.s.classify(err)
+	}
+	return n, sp.err
+}
+
+// spill moves what is in memory to a file.
+func (sp *Spool) spill() error {
+	f, err := os.CreateTemp(sp.s.o.Dir, "spool-*")
+	if err != nil {
+		return sp.s.classify(err)
+	}
+	sp.f = f
+	if _, err := f.Write(sp.buf); err != nil {
+		return sp.s.classify(err)
+	}
+	sp.buf = nil
+	return nil
+}
+
+// Size is what has been written so far.
+func (sp *Spool) Size() int64 { return sp.size }
+
+// Reader reads what has been written so far, without a second copy of it.
+func (sp *Spool) Reader() (io.ReaderAt, error) {
+	if sp.over {
+		return nil, fmt.Errorf("spool: %w", os.ErrClosed)
+	}
+	if sp.f != nil {
+		return sp.f, nil
+	}
+	return bytes.NewReader(sp.buf), nil
+}
+
+// Commit stores prefix and what was written as one body, and returns when it is on disk.
+func (sp *Spool) Commit(ctx context.Context, prefix []byte) (ID, int64, error) {
+	defer sp.Abort()
+	if sp.err != nil {
+		return ID{}, 0, sp.err
+	}
+	if sp.over {
+		return ID{}, 0, fmt.Errorf("spool: %w", os.ErrClosed)
+	}
+	if sp.f == nil {
+		if len(prefix) == 0 {
+			return sp.s.Put(ctx, sp.buf)
+		}
+		return sp.s.Put(ctx, prefix, sp.buf)
+	}
+	h, crc := sha256.New(), crc32.New(castagnoli)
+	h.Write(prefix)
+	crc.Write(prefix)
+	if _, err := io.Copy(io.MultiWriter(h, crc), io.NewSectionReader(sp.f, 0, sp.size)); err != nil {
+		return ID{}, 0, err
+	}
+	var id ID
+	h.Sum(id[:0])
+	size := int64(len(prefix)) + sp.size
+	if l, have, err := sp.s.lookup(id); err != nil {
+		return id, 0, err
+	} else if have && l.size == size {
+		return id, size, nil
+	}
+	p := &put{rec: record{id: id, size: size, stored: size, crc: crc.Sum32()}, pieces: [][]byte{prefix}, from: sp.f}
+	return id, size, sp.s.submit(ctx, p)
+}
+
+// Abort forgets the spool; after Commit it does nothing.
+func (sp *Spool) Abort() {
+	sp.over = true
+	if sp.f != nil {
+		sp.f.Close()
+		os.Remove(sp.f.Name())
+		sp.f = nil
+	}
+	sp.buf = nil
+}
