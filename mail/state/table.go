@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -189,6 +190,7 @@ type Tx struct {
 	tables  map[byte]bool
 	class   RowClass
 	ops     []Operation
+	undo    []undone
 }
 
 func (tx *Tx) reader() pebble.Reader { return tx.b }
@@ -284,6 +286,9 @@ func (t *Table[T]) unindex(tx *Tx, row *T, key string) error {
 
 func (tx *Tx) put(p RowPut) error {
 	k := string(p.Key)
+	if err := tx.remember(p.Key); err != nil {
+		return err
+	}
 	delete(tx.deletes, k)
 	tx.puts[k] = p
 	value := p.Value
@@ -295,6 +300,9 @@ func (tx *Tx) put(p RowPut) error {
 
 func (tx *Tx) del(key []byte) error {
 	k := string(key)
+	if err := tx.remember(key); err != nil {
+		return err
+	}
 	delete(tx.puts, k)
 	tx.deletes[k] = true
 	return tx.b.Delete(key, nil)
@@ -362,3 +370,45 @@ func (s *State) update(ctx context.Context, fn func(*Tx) error, out []any) error
 
 // Base reads the tables as they were before this transaction.
 func (tx *Tx) Base() Reader { return tx.s }
+
+// Sub runs fn; when it fails, what it has changed is taken back and the transaction goes on
+// without it.
+func (tx *Tx) Sub(fn func() error) error {
+	saved := *tx
+	tx.puts, tx.deletes, tx.tables = maps.Clone(tx.puts), maps.Clone(tx.deletes), maps.Clone(tx.tables)
+	tx.undo = nil
+	err := fn()
+	if err == nil {
+		tx.undo = append(saved.undo, tx.undo...)
+		return nil
+	}
+	for i := len(tx.undo) - 1; i >= 0; i-- { // the batch has no way back: write the old values over
+		u := tx.undo[i]
+		var uerr error
+		if u.had {
+			uerr = tx.b.Set(u.key, u.old, nil)
+		} else {
+			uerr = tx.b.Delete(u.key, nil)
+		}
+		if uerr != nil {
+			return uerr
+		}
+	}
+	tx.puts, tx.deletes, tx.tables, tx.ops, tx.class, tx.undo = saved.puts, saved.deletes, saved.tables, saved.ops, saved.class, saved.undo
+	return err
+}
+
+// undone is a value as it was before a write of this transaction.
+type undone struct {
+	key, old []byte
+	had      bool
+}
+
+func (tx *Tx) remember(key []byte) error {
+	old, err := getCopy(tx.b, key)
+	if err != nil {
+		return err
+	}
+	tx.undo = append(tx.undo, undone{key: key, old: old, had: old != nil})
+	return nil
+}

@@ -8,6 +8,8 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // memory is how much of a spool is held before it goes to a file.
@@ -124,4 +126,20 @@ func (sp *Spool) Abort() {
 		sp.f = nil
 	}
 	sp.buf = nil
+}
+
+// Bytes gives what has been written as one slice without reading a large spool into memory:
+// the file is mapped. It is valid until release.
+func (sp *Spool) Bytes() (b []byte, release func(), err error) {
+	if sp.over {
+		return nil, nil, fmt.Errorf("spool: %w", os.ErrClosed)
+	}
+	if sp.f == nil || sp.size == 0 {
+		return sp.buf, func() {}, nil
+	}
+	b, err = unix.Mmap(int(sp.f.Fd()), 0, int(sp.size), unix.PROT_READ, unix.MAP_PRIVATE)
+	if err != nil {
+		return nil, nil, err
+	}
+	return b, func() { unix.Munmap(b) }, nil
 }

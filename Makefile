@@ -1,0 +1,76 @@
+# mailplusd: `make run` starts a system to try, `make test` proves it.
+GO      ?= go
+BIN     := bin
+DATA    ?= var/dev
+PREFIX  ?= /usr/local
+DESTDIR ?=
+VERSION := $(shell sed -n 's/.*Version *= "\(.*\)"/\1/p' mail/model/version.go)
+export CGO_ENABLED ?= 0
+
+.PHONY: all build run test unit stories race fuzz bench bench-peers check lint docs docs-check install deb tools clean
+
+all: build
+
+build:
+	$(GO) build -trimpath -o $(BIN)/ ./cmd/mailplusd ./cmd/mpctl
+
+# A whole system on loopback, without root: prints how to send and read a mail.
+run: build
+	$(BIN)/mailplusd dev --data $(DATA)
+
+# Programs that the tests talk to; without root or apt, tests that need them skip and say so.
+tools:
+	@packaging/test-tools.sh
+
+test: tools check build unit race
+
+# -count=1: a story that ran yesterday proves nothing about today's machine.
+unit:
+	$(GO) test -count=1 -timeout 20m ./...
+
+# Packages with goroutines, under the race detector (needs a C compiler).
+RACE := ./cluster/... ./mail/state/... ./mail/store/... ./mail/wire/... ./mail/login/... ./mail/queue/... ./mail/view/... ./mail/maillog/... ./mail/directory/... ./admin/server/...
+race:
+	@if command -v gcc >/dev/null; then CGO_ENABLED=1 $(GO) test -race -short -count=1 -timeout 20m $(RACE); \
+	else echo "race: no C compiler, skipped"; fi
+
+check: lint docs-check
+
+lint:
+	@test -z "$$(gofmt -l admin cluster cmd mail)" || { echo "not gofmt-ed:"; gofmt -l admin cluster cmd mail; exit 1; }
+	$(GO) vet ./...
+	$(GO) run honnef.co/go/tools/cmd/staticcheck ./...
+
+# Reference pages, man pages and flow.md are made from the declarations.
+docs: build
+	$(GO) run ./admin/refdoc/gen -out docs/reference -man docs/man
+	$(BIN)/mpctl gen-flow > /dev/null 2>&1 || true
+
+docs-check:
+	@$(GO) run ./admin/refdoc/gen -out docs/reference -man docs/man -check
+
+FUZZTIME ?= 30s
+fuzz:
+	packaging/fuzz.sh $(FUZZTIME)
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+# Beside Debian's Postfix and Dovecot, in one run on this machine (root: installs and starts them on loopback).
+bench-peers: build
+	packaging/bench-peers.sh
+
+install: build
+	install -D -m 0755 $(BIN)/mailplusd $(DESTDIR)$(PREFIX)/sbin/mailplusd
+	install -D -m 0755 $(BIN)/mpctl $(DESTDIR)$(PREFIX)/bin/mpctl
+	install -D -m 0644 packaging/mailplusd.service $(DESTDIR)/lib/systemd/system/mailplusd.service
+	sed -i 's|@PREFIX@|$(PREFIX)|g' $(DESTDIR)/lib/systemd/system/mailplusd.service
+	test -e $(DESTDIR)/etc/mailplusd/mailplusd.yaml || install -D -m 0644 packaging/mailplusd.yaml $(DESTDIR)/etc/mailplusd/mailplusd.yaml
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 0644 docs/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+
+deb: build
+	packaging/deb.sh $(VERSION)
+
+clean:
+	rm -rf $(BIN) dist

@@ -1,0 +1,24 @@
+// Package api declares every administrative operation, one file per noun. See package op for
+// what follows from a declaration.
+package api
+
+import "mailplusd/admin/op"
+
+// All is every operation, in the order in which help and reference list them.
+var All = []op.Any{
+	Version, Status, SetupShow, SetupNew, ConfigShow, ConfigGet, ConfigSet, ConfigExport, ConfigImport, ConfigDiff,
+	UserAdd, UserList, UserShow, UserSet, UserEnable, UserDisable, UserDelete, UserPasswd,
+	GroupAdd, GroupList, GroupShow, GroupSet, GroupDelete, GroupMemberAdd, GroupMemberDelete, GroupMemberList,
+	AccountListOp, AccountActivate, AccountDeactivate, AccountReset, AccountGroupList, AccountGroupActivate, AccountGroupDeactivate, AccountGroupReset,
+	AccountDefaultShow, AccountDefaultSet, LicenseList, LicenseIssue, LicenseAdd,
+	DomainAdd, DomainList, DomainShow, DomainSet, DomainDelete, DomainDNSRecords, DomainUserAdd, DomainUserList, DomainUserShow, DomainUserSet, DomainUserDelete,
+	AliasAdd, AliasList, AliasShow, AliasSet, AliasDelete, AliasImport, AliasExportOp,
+	ServiceShow, ServiceSMTPSet, ServiceSMTPSSet, ServiceSubmissionSet, ServiceIMAPShow, ServiceIMAPSet, ServicePOP3Show, ServicePOP3Set, ServiceInterfaceSet,
+	DeliveryGeneralShow, DeliveryGeneralSet, DeliveryAuthShow, DeliveryAuthSet,
+	QueueList, QueueShow, QueueResend, QueueHold, QueueRelease, QueueClear,
+	LogMailList, LogMailExport, LogFollow, AdminLogList,
+	CertList, CertShow, CertImport, CertRenew, CertDelete,
+	CheckAll, CheckDNS, CheckRDNS, CheckPorts, CheckServices, CheckConfig, CheckLogin,
+	FlowShow, FlowTrace, StorageShow, StorageVerify, StorageCompact, LockList, LockClear, TokenAdd, TokenList, TokenDelete,
+	MeShow, MePasswd, MeClientSettings, MailSend, Complete,
+}

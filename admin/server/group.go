@@ -1,0 +1,212 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"mailplusd/admin/api"
+	"mailplusd/admin/op"
+	"mailplusd/mail/directory"
+	"mailplusd/mail/model"
+	"mailplusd/mail/state"
+)
+
+func groupRow(g *model.Group, pic *directory.Picture) api.GroupRow {
+	return api.GroupRow{Name: g.Name, Description: g.Description, Users: g.Users, Groups: g.Groups, Activation: string(g.Activation), Members: len(pic.Members(g.Name))}
+}
+
+func groupIn(r state.Reader, name string) (api.GroupRow, error) {
+	g, err := getGroup(r, name)
+	if err != nil {
+		return api.GroupRow{}, err
+	}
+	pic, err := directory.Draw(r, time.Now())
+	if err != nil {
+		return api.GroupRow{}, err
+	}
+	return groupRow(g, pic), nil
+}
+
+// groupChange runs fn and gives the group before and after.
+func (s *Server) groupChange(ctx context.Context, c *Call, name string, fn func(*state.Tx) (newName string, err error)) (after api.GroupRow, err error) {
+	err = s.change(ctx, c, func(tx *state.Tx) error {
+		before, berr := groupIn(tx, name)
+		now, err := fn(tx)
+		if err != nil {
+			return err
+		}
+		if after, err = groupIn(tx, now); err != nil {
+			return err
+		}
+		c.diff = nil
+		if berr != nil {
+			diffRows(c, nil, after)
+		} else {
+			diffRows(c, before, after)
+		}
+		return nil
+	})
+	return after, err
+}
+
+func (s *Server) groupAdd(ctx context.Context, c *Call, in *api.GroupAddIn) (api.GroupRow, error) {
+	name := model.FoldName(in.Name)
+	return s.groupChange(ctx, c, name, func(tx *state.Tx) (string, error) {
+		if has, err := state.Groups.Has(tx, name); err != nil {
+			return name, err
+		} else if has {
+			return name, exists("group", name, "mpctl group set "+name)
+		}
+		if err := state.Groups.Put(tx, &model.Group{Name: name, Description: in.Description, Created: time.Now().Unix()}); err != nil {
+			return name, err
+		}
+		return name, addMembers(tx, name, in.Users, nil)
+	})
+}
+
+func (s *Server) groupList(_ context.Context, _ *Call, in *api.ListIn) ([]api.GroupRow, error) {
+	pic, err := s.mail.Directory.Now()
+	if err != nil {
+		return nil, err
+	}
+	out := []api.GroupRow{}
+	for g, err := range state.Groups.All(s.mail.State, "") {
+		if err != nil {
+			return nil, err
+		}
+		if matches(in.Search, g.Name, g.Description, g.Users) {
+			out = append(out, groupRow(g, pic))
+		}
+	}
+	return out, nil
+}
+
+func (s *Server) groupShow(_ context.Context, _ *Call, in *api.GroupIn) (api.GroupRow, error) {
+	return groupIn(s.mail.State, in.Name)
+}
+
+func (s *Server) groupSet(ctx context.Context, c *Call, in *api.GroupSetIn) (api.GroupRow, error) {
+	return s.groupChange(ctx, c, in.Name, func(tx *state.Tx) (string, error) {
+		g, err := getGroup(tx, in.Name)
+		if err != nil {
+			return "", err
+		}
+		if in.Description != nil {
+			g.Description = *in.Description
+		}
+		if in.Rename != nil {
+			return renameGroup(tx, g, *in.Rename)
+		}
+		return g.Name, state.Groups.Put(tx, g)
+	})
+}
+
+// renameGroup gives a group a new name wherever it is a member.
+func renameGroup(tx *state.Tx, g *model.Group, to string) (string, error) {
+	old := g.Name
+	to = model.FoldName(to)
+	if old == model.Administrators {
+		return "", refused("the group administrators can't be renamed", "")
+	}
+	if has, err := state.Groups.Has(tx, to); err != nil {
+		return "", err
+	} else if has {
+		return "", exists("group", to, "mpctl group list")
+	}
+	g.Name = to
+	if err := g.Validate(); err != nil {
+		return "", err
+	}
+	replace := func(list []string) (changed bool) {
+		for i := range list {
+			if list[i] == old {
+				list[i], changed = to, true
+			}
+		}
+		return changed
+	}
+	groups, err := state.Groups.List(tx, "")
+	if err != nil {
+		return "", err
+	}
+	for _, other := range groups {
+		if other.Name != old && replace(other.Groups) {
+			if err := state.Groups.Put(tx, other); err != nil {
+				return "", err
+			}
+		}
+	}
+	aliases, err := state.Aliases.List(tx, "")
+	if err != nil {
+		return "", err
+	}
+	for _, a := range aliases {
+		changed := false
+		for i := range a.Members {
+			if m := &a.Members[i]; m.Kind == model.AliasGroup && m.Value == old {
+				m.Value, changed = to, true
+			}
+		}
+		if changed {
+			if err := state.Aliases.Put(tx, a); err != nil {
+				return "", err
+			}
+		}
+	}
+	if err := state.Groups.Delete(tx, old); err != nil {
+		return "", err
+	}
+	return to, state.Groups.Put(tx, g)
+}
+
+func (s *Server) groupDelete(ctx context.Context, c *Call, in *api.GroupIn) (op.None, error) {
+	return op.None{}, s.change(ctx, c, func(tx *state.Tx) error {
+		before, err := groupIn(tx, in.Name)
+		if err != nil {
+			return err
+		}
+		c.diff = nil
+		diffRows(c, before, nil)
+		return deleteGroup(tx, in.Name)
+	})
+}
+
+func (s *Server) groupMemberAdd(ctx context.Context, c *Call, in *api.GroupMemberIn) (api.GroupRow, error) {
+	return s.groupChange(ctx, c, in.Group, func(tx *state.Tx) (string, error) {
+		return in.Group, addMembers(tx, in.Group, in.Users, in.Groups)
+	})
+}
+
+func (s *Server) groupMemberDelete(ctx context.Context, c *Call, in *api.GroupMemberIn) (api.GroupRow, error) {
+	return s.groupChange(ctx, c, in.Group, func(tx *state.Tx) (string, error) {
+		return in.Group, removeMembers(tx, in.Group, in.Users, in.Groups)
+	})
+}
+
+func (s *Server) groupMemberList(_ context.Context, _ *Call, in *api.GroupIn) ([]api.MemberRow, error) {
+	g, err := getGroup(s.mail.State, in.Name)
+	if err != nil {
+		return nil, err
+	}
+	pic, err := s.mail.Directory.Now()
+	if err != nil {
+		return nil, err
+	}
+	direct := map[string]bool{}
+	for _, u := range g.Users {
+		direct[u] = true
+	}
+	out := []api.MemberRow{}
+	for _, u := range pic.Members(g.Name) {
+		row := api.MemberRow{User: u, Via: g.Name}
+		if !direct[u] {
+			for _, sub := range g.Groups {
+				if pic.InGroup(u, sub) {
+					row.Via = sub
+				}
+			}
+		}
+		out = append(out, row)
+	}
+	return out, nil
+}

@@ -1,0 +1,189 @@
+// Package server carries out the operations of admin/api: listeners, identity, permission,
+// admin log, and one file of functions per noun.
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"mailplusd/admin/auth"
+	"mailplusd/admin/op"
+	"mailplusd/cluster"
+	"mailplusd/mail"
+	"mailplusd/mail/directory"
+	"mailplusd/mail/login"
+	"mailplusd/mail/model"
+	"mailplusd/mail/state"
+
+	"golang.org/x/net/idna"
+)
+
+// Server is the admin plane of one node.
+type Server struct {
+	mail     *mail.Server
+	cluster  *cluster.Node
+	log      *slog.Logger
+	node     string
+	data     string
+	started  time.Time
+	handlers map[string]*handler
+	slots    chan struct{}
+	mu       sync.Mutex
+	servers  []*http.Server
+	wg       sync.WaitGroup
+}
+
+// Options of New.
+type Options struct {
+	Mail    *mail.Server
+	Cluster *cluster.Node
+	Log     *slog.Logger
+	Node    string // name of this node
+	Data    string // its data directory
+}
+
+// New makes a Server with every operation bound.
+func New(o Options) *Server {
+	s := &Server{
+		mail: o.Mail, cluster: o.Cluster, log: o.Log, node: o.Node, data: o.Data, started: time.Now(),
+		handlers: map[string]*handler{}, slots: make(chan struct{}, maxCalls),
+	}
+	s.bindAll()
+	return s
+}
+
+// identify says who calls: the process at the other end of the socket, or a login token.
+func (s *Server) identify(r *http.Request) (auth.Actor, error) {
+	conn, _ := r.Context().Value(connKey{}).(net.Conn)
+	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+		return s.fromToken(token, r.RemoteAddr)
+	}
+	if user, password, ok := r.BasicAuth(); ok {
+		return s.fromPassword(r, user, password)
+	}
+	if uc, ok := conn.(*net.UnixConn); ok {
+		a, err := auth.FromSocket(uc)
+		if err == nil && a.User != "" && s.accountOf(a.User) == nil {
+			a.User = ""
+		}
+		return a, err
+	}
+	return auth.Actor{}, op.Errorf(op.Forbidden, "who are you? log in").With("mpctl --server HOST:PORT --login USER …")
+}
+
+func (s *Server) accountOf(name string) *directory.Account {
+	pic, err := s.mail.Directory.Now()
+	if err != nil {
+		return nil
+	}
+	return pic.User(name)
+}
+
+func (s *Server) fromToken(token, from string) (auth.Actor, error) {
+	rows, err := state.Tokens.Find(s.mail.State, state.IndexTokenHash, string(auth.HashToken(token)))
+	if err != nil {
+		return auth.Actor{}, err
+	}
+	if len(rows) == 0 || rows[0].Expires != 0 && rows[0].Expires < time.Now().Unix() {
+		return auth.Actor{}, op.Errorf(op.Forbidden, "the login token is unknown or has expired")
+	}
+	return s.actorOf(rows[0].User, "token "+rows[0].Name, from)
+}
+
+func (s *Server) fromPassword(r *http.Request, user, password string) (auth.Actor, error) {
+	ap, err := addrOf(r.RemoteAddr)
+	if err != nil && r.TLS == nil {
+		ap = loopback
+	}
+	acc, err := s.mail.Login.Authenticate(r.Context(), login.Attempt{
+		Service: login.Admin, Remote: ap, TLS: true, Mechanism: "BASIC", User: user, Password: []byte(password),
+	})
+	if err != nil {
+		return auth.Actor{}, op.Errorf(op.Forbidden, "login failed")
+	}
+	return s.actorOf(acc.Name, "password", r.RemoteAddr)
+}
+
+func (s *Server) actorOf(name, how, from string) (auth.Actor, error) {
+	pic, err := s.mail.Directory.Now()
+	if err != nil {
+		return auth.Actor{}, err
+	}
+	a := pic.User(name)
+	if a == nil || a.Disabled {
+		return auth.Actor{}, op.Errorf(op.Forbidden, "the account %s is not there or disabled", name)
+	}
+	return auth.Actor{Name: a.Name, How: how, From: from, Admin: pic.IsAdmin(a), User: a.Name}, nil
+}
+
+// audit writes a change to the admin log (I.13). Reads and dry runs leave no line.
+func (s *Server) audit(ctx context.Context, c *Call, object string, input map[string]any, err error) {
+	if c.Op.Spec().Effect == op.Read || c.DryRun {
+		return
+	}
+	ev := model.AdminEvent{
+		Time: time.Now().UnixNano(), Actor: c.Actor.String(), From: c.Actor.From, Op: c.Op.Name(), Object: object, Input: input, Result: "ok",
+	}
+	if err != nil {
+		ev.Result = explain(err).Error()
+	}
+	for _, d := range c.diff {
+		ev.Diff = append(ev.Diff, model.FieldDiff(d))
+	}
+	s.log.Info("admin", "actor", ev.Actor, "from", ev.From, "op", ev.Op, "object", object, "result", ev.Result)
+	if s.mail.State.Current().System.SetUp == 0 {
+		return
+	}
+	uerr := s.mail.State.Update(context.WithoutCancel(ctx), func(tx *state.Tx) error { return state.AdminLog.Put(tx, &ev) })
+	if uerr != nil {
+		s.log.Error("admin log not written", "op", ev.Op, "err", uerr)
+	}
+}
+
+// change runs a transaction, or only tries it in a dry run. before and after are compared for the diff.
+func (s *Server) change(ctx context.Context, c *Call, fn func(*state.Tx) error) error {
+	if c.DryRun {
+		return s.mail.State.Try(fn)
+	}
+	return s.mail.State.Update(ctx, fn)
+}
+
+// diffRows compares two rows field by field as JSON shows them.
+func diffRows(c *Call, before, after any) {
+	c.diff = append(c.diff, op.DiffValues(before, after)...)
+}
+
+// asciiDomain gives a domain's A-label form, lower case (I.43).
+func asciiDomain(name string) string {
+	name = model.FoldDomain(name)
+	if a, err := idna.Lookup.ToASCII(name); err == nil {
+		return a
+	}
+	return name
+}
+
+func matches(search string, fields ...any) bool {
+	if search == "" {
+		return true
+	}
+	search = strings.ToLower(search)
+	for _, f := range fields {
+		if strings.Contains(strings.ToLower(fmt.Sprint(f)), search) {
+			return true
+		}
+	}
+	return false
+}
+
+func stamp(unix int64) string {
+	if unix == 0 {
+		return ""
+	}
+	return time.Unix(unix, 0).Format(time.RFC3339)
+}

@@ -1,0 +1,149 @@
+package server
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"os"
+	"time"
+
+	"mailplusd/mail/certs"
+	"mailplusd/mail/model"
+	"mailplusd/mail/state"
+)
+
+// SetUp is what makes a mail system of an empty node (R2.26–R2.37).
+type SetUp struct {
+	Domain, Hostname string
+	Source           string // account source; only local
+	Interface        string
+	Services         model.Services // which listeners, on which ports
+	Admin            string         // first administrator; empty: none
+	AdminHash        string
+}
+
+// DefaultServices are the listeners after set-up: SMTP on all three ports; IMAP and POP3 are
+// switched on by the administrator (R6.12–R6.28).
+func DefaultServices() model.Services {
+	s := model.DefaultSettings().Services
+	s.SMTP.Enabled, s.SMTPS.Enabled, s.Submission.Enabled = true, true, true
+	return s
+}
+
+// Plan gives the settings that SetUp would store, validated, and what to warn about.
+func (in *SetUp) Plan() (*model.Settings, error) {
+	set := model.DefaultSettings()
+	if in.Hostname == "" && in.Domain != "" {
+		in.Hostname = "mail." + asciiDomain(in.Domain) // R2.31
+	}
+	set.System.Domain, set.System.Hostname = asciiDomain(in.Domain), asciiDomain(in.Hostname)
+	if err := model.ValidateDomainName("domain", set.System.Domain); err != nil {
+		return nil, err
+	}
+	if err := model.ValidateHostname("hostname", set.System.Hostname); err != nil {
+		return nil, err
+	}
+	if in.Source != "" {
+		set.System.Source = in.Source
+	}
+	if in.Interface != "" {
+		set.System.Interface = in.Interface
+	}
+	set.Services = in.Services
+	return &set, set.Validate()
+}
+
+// SetUpSystem carries a set-up out, all of it or nothing.
+func SetUpSystem(ctx context.Context, st *state.State, in SetUp, now time.Time) (*model.Settings, error) {
+	set, err := in.Plan()
+	if err != nil {
+		return nil, err
+	}
+	var id [16]byte
+	rand.Read(id[:])
+	_, issuer, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	set.System.ID, set.System.SetUp = hex.EncodeToString(id[:]), now.Unix()
+	set.System.IssuerKey = base64.StdEncoding.EncodeToString(issuer.Seed())
+	cert, err := certs.SelfSigned("default", []string{set.System.Hostname}, now)
+	if err != nil {
+		return nil, err
+	}
+	return set, st.Update(ctx, func(tx *state.Tx) error {
+		have, err := state.LoadSettings(tx)
+		if err != nil {
+			return err
+		}
+		if have.System.SetUp != 0 {
+			return refused("this system is set up already, as "+have.System.Hostname, "mpctl setup show")
+		}
+		if err := state.StoreSettings(tx, set); err != nil {
+			return err
+		}
+		if err := addDomain(tx, &model.Domain{Name: set.System.Domain, AutoAdd: true}, now); err != nil {
+			return err
+		}
+		row := &model.Certificate{Name: "default", Cert: string(cert.CertPEM), Key: string(cert.KeyPEM), Source: "self-signed", Default: true, Created: now.Unix()}
+		if err := state.Certificates.Put(tx, row); err != nil {
+			return err
+		}
+		return firstAdmin(tx, in, now)
+	})
+}
+
+// firstAdmin makes the group of administrators and, when asked for, the first one.
+func firstAdmin(tx *state.Tx, in SetUp, now time.Time) error {
+	group := &model.Group{Name: model.Administrators, Description: "may administer the mail system", Created: now.Unix()}
+	if err := state.Groups.Put(tx, group); err != nil {
+		return err
+	}
+	if in.Admin == "" {
+		return nil
+	}
+	_, err := addUser(tx, newUser{Name: in.Admin, Hash: in.AdminHash, Groups: []string{model.Administrators}, Activate: true}, now)
+	return err
+}
+
+// DevAccounts are the accounts of `mailplusd dev`.
+var DevAccounts = []string{"alice", "bob"}
+
+// SetUpDev makes the system of `mailplusd dev` when the node is empty: example.test on high
+// ports, alice (administrator) and bob, activated. It reports whether it did.
+func (s *Server) SetUpDev(ctx context.Context, password []byte, offset int) (bool, error) {
+	if s.mail.State.Current().System.SetUp != 0 {
+		return false, nil
+	}
+	hash, err := s.hashPassword("alice", password)
+	if err != nil {
+		return false, err
+	}
+	svc := model.Services{
+		SMTP: model.Listener{Enabled: true, Port: 2525 + offset}, SMTPS: model.Listener{Enabled: true, Port: 2465 + offset},
+		Submission: model.Listener{Enabled: true, Port: 2587 + offset},
+		IMAP:       model.MailboxService{Enabled: true, Port: 2143 + offset, TLS: true, TLSPort: 2993 + offset},
+		POP3:       model.MailboxService{Enabled: true, Port: 2110 + offset, TLS: true, TLSPort: 2995 + offset},
+		PlainLogin: "loopback",
+	}
+	in := SetUp{Domain: "example.test", Hostname: "mail.example.test", Interface: "127.0.0.1", Services: svc, Admin: DevAccounts[0], AdminHash: hash}
+	if _, err := SetUpSystem(ctx, s.mail.State, in, time.Now()); err != nil {
+		return false, err
+	}
+	return true, s.mail.State.Update(ctx, func(tx *state.Tx) error {
+		_, err := addUser(tx, newUser{Name: DevAccounts[1], Hash: hash, Activate: true}, time.Now())
+		return err
+	})
+}
+
+// writable tells whether a directory can be written to.
+func writable(dir string) error {
+	f, err := os.CreateTemp(dir, ".probe")
+	if err != nil {
+		return err
+	}
+	f.Close()
+	return os.Remove(f.Name())
+}

@@ -1,0 +1,309 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"mailplusd/admin/api"
+	"mailplusd/admin/op"
+	"mailplusd/mail/model"
+	"mailplusd/mail/state"
+
+	"golang.org/x/sys/unix"
+)
+
+func (s *Server) version(context.Context, *Call, *op.None) (api.VersionOut, error) {
+	return api.VersionOut{Version: model.Version, Baseline: model.Baseline, Node: s.node}, nil
+}
+
+func (s *Server) status(context.Context, *Call, *op.None) (api.StatusOut, error) {
+	set := s.mail.State.Current()
+	cs := s.cluster.Status()
+	st := s.mail.Bodies.Stats()
+	out := api.StatusOut{
+		Node: s.node, Hostname: set.System.Hostname, Domain: set.System.Domain, SetUp: set.System.SetUp != 0, Leader: cs.Leader,
+		Uptime: time.Since(s.started).Round(time.Second).String(), Applied: s.mail.State.Applied(), Bodies: st.Bodies, Bytes: st.Bytes,
+		Memory: resident(), Alerts: []string{}, Services: s.listeners(set),
+	}
+	pic, err := s.mail.Directory.Now()
+	if err != nil {
+		return out, err
+	}
+	out.Seats, out.SeatsUsed = pic.Seats, pic.Used
+	if out.Queue, err = s.queueLength(); err != nil {
+		return out, err
+	}
+	var fs unix.Statfs_t
+	if unix.Statfs(s.data, &fs) == nil {
+		out.Free = int64(fs.Bavail) * fs.Bsize
+		if total := int64(fs.Blocks) * fs.Bsize; out.Free < total/20 {
+			out.Alerts = append(out.Alerts, fmt.Sprintf("only %d MB are free on the disk of %s", out.Free>>20, s.data))
+		}
+	}
+	for _, l := range out.Services {
+		if l.Error != "" {
+			out.Alerts = append(out.Alerts, l.Name+": "+l.Error)
+		}
+	}
+	if !out.SetUp {
+		out.Alerts = append(out.Alerts, "not set up yet: mpctl setup new --domain example.com")
+	}
+	if pic.Used > pic.Seats || pic.Wanting > 0 {
+		out.Alerts = append(out.Alerts, fmt.Sprintf("%d seats are missing: mpctl license add KEY --accept-terms", pic.Used-pic.Seats+pic.Wanting))
+	}
+	if !s.cluster.IsLeader() {
+		out.Alerts = append(out.Alerts, "no leader: nothing can be stored")
+	}
+	out.Healthy = len(out.Alerts) == 0
+	return out, nil
+}
+
+func resident() int64 {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err == nil {
+		if f := strings.Fields(string(b)); len(f) > 1 {
+			if n, err := strconv.ParseInt(f[1], 10, 64); err == nil {
+				return n * int64(os.Getpagesize())
+			}
+		}
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.Sys)
+}
+
+func (s *Server) setupShow(context.Context, *Call, *op.None) (api.SetupShowOut, error) {
+	set := s.mail.State.Current()
+	return s.setupOut(set, ""), nil
+}
+
+func (s *Server) setupOut(set *model.Settings, admin string) api.SetupShowOut {
+	return api.SetupShowOut{SetUp: set.System.SetUp != 0, Domain: set.System.Domain, Hostname: set.System.Hostname, Source: set.System.Source,
+		Interface: set.System.Interface, Storage: s.data, Seats: model.FreeSeats, Admin: admin}
+}
+
+func (s *Server) setupNew(ctx context.Context, c *Call, in *api.SetupNewIn) (out api.SetupShowOut, err error) {
+	if have := s.mail.State.Current().System; have.SetUp != 0 {
+		return out, refused("this system is set up already, as "+have.Hostname, "mpctl setup show")
+	}
+	if in.Source != "" && in.Source != "local" {
+		return out, refused("no directory of type "+in.Source+" is configured", "mpctl setup new --account-type local …")
+	}
+	if in.Storage != "" && in.Storage != s.data {
+		return out, refused("this node keeps its data in "+s.data+"; start mailplusd with --data "+in.Storage+" to use another place", "")
+	}
+	if err := writable(s.data); err != nil {
+		return out, refused(fmt.Sprintf("%s is not writable: %v", s.data, err), "")
+	}
+	su := SetUp{Domain: in.Domain, Hostname: in.Hostname, Interface: in.Interface, Services: DefaultServices(), Admin: in.Admin}
+	if in.Admin != "" {
+		if in.Password == "" {
+			return out, op.Errorf(op.Usage, "the first administrator needs a password: give --password-file")
+		}
+		if su.AdminHash, err = s.hashPassword(in.Admin, []byte(in.Password)); err != nil {
+			return out, err
+		}
+	}
+	set, err := su.Plan()
+	if err != nil {
+		return out, err
+	}
+	if err := s.mail.Listeners.Probe(set); err != nil {
+		return out, err
+	}
+	def := model.DefaultSettings()
+	for _, d := range model.DiffSettings(&def, set) {
+		c.Diff(op.FieldDiff(d))
+	}
+	if c.DryRun {
+		return s.setupOut(set, in.Admin), nil
+	}
+	if set, err = SetUpSystem(ctx, s.mail.State, su, time.Now()); err != nil {
+		return out, err
+	}
+	c.Warn("publish the DNS records (mpctl domain dns-records %s), then mpctl check all", set.System.Domain)
+	return s.setupOut(set, in.Admin), nil
+}
+
+func configRow(set *model.Settings, k model.SettingKey) api.ConfigRow {
+	def := model.DefaultSettings()
+	v, _ := set.Get(k.Name)
+	d, _ := def.Get(k.Name)
+	if k.Secret && v != "" {
+		v = "********"
+	}
+	row := api.ConfigRow{Key: k.Name, Value: v, Unit: k.Unit, Default: d, Help: k.Help, Allowed: strings.Join(k.Enum, ", ")}
+	if k.Min != 0 || k.Max != 0 {
+		row.Allowed = fmt.Sprintf("%d to %d", k.Min, k.Max)
+	}
+	if k.ReadOnly {
+		row.Allowed = "read-only"
+	}
+	return row
+}
+
+func (s *Server) configShow(_ context.Context, _ *Call, in *api.ConfigShowIn) ([]api.ConfigRow, error) {
+	out := []api.ConfigRow{}
+	for _, k := range model.SettingKeys() {
+		if matches(in.Prefix, k.Name) {
+			out = append(out, configRow(s.mail.State.Current(), k))
+		}
+	}
+	return out, nil
+}
+
+func (s *Server) configGet(_ context.Context, _ *Call, in *api.ConfigGetIn) (api.ConfigValue, error) {
+	k, err := model.FindSetting(in.Key)
+	if err != nil {
+		return api.ConfigValue{}, op.Errorf(op.NotFound, "there is no setting %q", in.Key).With("mpctl config show")
+	}
+	return api.ConfigValue{Value: configRow(s.mail.State.Current(), k).Value + "\n"}, nil
+}
+
+// changeSettings changes settings, checks that this node can do what they ask for, and tells the difference.
+func (s *Server) changeSettings(ctx context.Context, c *Call, fn func(*model.Settings) error) ([]model.FieldDiff, error) {
+	var diff []model.FieldDiff
+	err := s.change(ctx, c, func(tx *state.Tx) error {
+		set, err := state.LoadSettings(tx)
+		if err != nil {
+			return err
+		}
+		old := *set
+		if err := fn(set); err != nil {
+			return err
+		}
+		if err := set.Validate(); err != nil {
+			return err
+		}
+		if set.System.SetUp != 0 && (!slices.Equal(portList(&old), portList(set)) || old.System.Interface != set.System.Interface) {
+			if err := s.mail.Listeners.Probe(set); err != nil {
+				return err
+			}
+		}
+		diff = model.DiffSettings(&old, set)
+		return state.StoreSettings(tx, set)
+	})
+	c.diff = nil
+	for _, d := range diff {
+		c.Diff(op.FieldDiff(d))
+	}
+	if err == nil && !c.DryRun {
+		s.mail.Listeners.Apply(s.mail.State.Current())
+	}
+	return diff, err
+}
+
+func portList(set *model.Settings) (out []string) {
+	for name, port := range set.Services.Ports() {
+		out = append(out, fmt.Sprint(name, port))
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (s *Server) configSet(ctx context.Context, c *Call, in *api.ConfigSetIn) ([]api.ConfigRow, error) {
+	var keys []model.SettingKey
+	_, err := s.changeSettings(ctx, c, func(set *model.Settings) error {
+		keys = nil
+		for _, kv := range in.Values {
+			name, value, ok := strings.Cut(kv, "=")
+			if !ok {
+				return op.Errorf(op.Usage, "%q is not KEY=VALUE", kv)
+			}
+			k, err := model.FindSetting(strings.TrimSpace(name))
+			if err != nil {
+				return err
+			}
+			if k.ReadOnly {
+				return refused(k.Name+" is set by the system only", "")
+			}
+			if err := set.Set(k.Name, strings.TrimSpace(value)); err != nil {
+				return err
+			}
+			keys = append(keys, k)
+		}
+		return nil
+	})
+	out := []api.ConfigRow{}
+	for _, k := range keys {
+		out = append(out, configRow(s.mail.State.Current(), k))
+	}
+	return out, err
+}
+
+func (s *Server) configExport(context.Context, *Call, *op.None) (api.ConfigText, error) {
+	set := s.mail.State.Current()
+	var b strings.Builder
+	fmt.Fprintf(&b, "# mailplusd settings of %s, %s\n", set.System.Hostname, time.Now().Format(time.RFC3339))
+	values := set.Values()
+	for _, k := range model.SettingKeys() {
+		if v, ok := values[k.Name]; ok && !k.ReadOnly && !k.Secret {
+			fmt.Fprintf(&b, "%s = %s\n", k.Name, v)
+		}
+	}
+	return api.ConfigText{Text: b.String()}, nil
+}
+
+// parseConfig reads KEY = VALUE lines; settings that are not named take their defaults.
+func parseConfig(text string, set *model.Settings) error {
+	def := model.DefaultSettings()
+	for _, k := range model.SettingKeys() {
+		if !k.ReadOnly && !k.Secret {
+			v, _ := def.Get(k.Name)
+			if err := set.Set(k.Name, v); err != nil && v != "" {
+				return err
+			}
+		}
+	}
+	for n, line := range strings.Split(text, "\n") {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		name, value, ok := strings.Cut(line, "=")
+		if !ok {
+			return op.Errorf(op.Usage, "line %d: %.60q is not KEY = VALUE", n+1, line)
+		}
+		k, err := model.FindSetting(strings.TrimSpace(name))
+		if err == nil && k.ReadOnly {
+			continue
+		}
+		if err == nil {
+			err = set.Set(k.Name, strings.TrimSpace(value))
+		}
+		if err != nil {
+			return op.Errorf(op.Usage, "line %d: %v", n+1, err)
+		}
+	}
+	return nil
+}
+
+func (s *Server) configImport(ctx context.Context, c *Call, in *api.ConfigImportIn) ([]api.ConfigRow, error) {
+	diff, err := s.changeSettings(ctx, c, func(set *model.Settings) error { return parseConfig(in.Text, set) })
+	out := []api.ConfigRow{}
+	for _, d := range diff {
+		if k, kerr := model.FindSetting(d.Field); kerr == nil {
+			out = append(out, configRow(s.mail.State.Current(), k))
+		}
+	}
+	return out, err
+}
+
+func (s *Server) configDiff(_ context.Context, _ *Call, in *api.ConfigImportIn) ([]api.DiffRow, error) {
+	now := *s.mail.State.Current()
+	other := now
+	if err := parseConfig(in.Text, &other); err != nil {
+		return nil, err
+	}
+	out := []api.DiffRow{}
+	for _, d := range model.DiffSettings(&now, &other) {
+		out = append(out, api.DiffRow{Key: d.Field, Old: d.Old, New: d.New})
+	}
+	return out, nil
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"mailplusd/admin/op"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/viper"
+)
+
+// contextFile is where named settings are kept.
+func contextFile() string {
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "mpctl", "config.yaml")
+}
+
+func contexts() (*viper.Viper, error) {
+	v := viper.New()
+	v.SetConfigFile(contextFile())
+	v.SetConfigType("yaml")
+	if err := v.ReadInConfig(); err != nil && !os.IsNotExist(err) {
+		return nil, fail("%s: %v", contextFile(), err)
+	}
+	return v, nil
+}
+
+// applyContext fills in what flags and environment left open.
+func (g *globals) applyContext() error {
+	if _, err := os.Stat(contextFile()); err != nil && g.context == "" {
+		return nil
+	}
+	v, err := contexts()
+	if err != nil {
+		return err
+	}
+	name := g.context
+	if name == "" {
+		name = v.GetString("current")
+	}
+	if name == "" {
+		return nil
+	}
+	if !v.IsSet("contexts." + name) {
+		return op.Errorf(op.NotFound, "there is no context %q in %s", name, contextFile()).With("mpctl context list")
+	}
+	for key, p := range map[string]*string{"socket": &g.socket, "server": &g.server, "ca": &g.ca, "login": &g.login, "token-file": &g.tokenFile} {
+		if *p == "" {
+			*p = v.GetString("contexts." + name + "." + key)
+		}
+	}
+	return nil
+}
+
+func contextCommand(g *globals) *cobra.Command {
+	c := &cobra.Command{Use: "context", Short: "named settings of mpctl itself, in " + "~/.config/mpctl/config.yaml"}
+	c.AddCommand(
+		&cobra.Command{Use: "list", Short: "list contexts", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
+			v, err := contexts()
+			if err != nil {
+				return err
+			}
+			for name := range v.GetStringMap("contexts") {
+				mark := " "
+				if name == v.GetString("current") {
+					mark = "*"
+				}
+				fmt.Println(mark, name, v.GetString("contexts."+name+".server")+v.GetString("contexts."+name+".socket"))
+			}
+			return nil
+		}},
+		&cobra.Command{Use: "set NAME", Short: "keep --socket, --server, --ca, --login and --token-file under a name", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
+			return editContexts(func(v *viper.Viper) error {
+				for key, val := range map[string]string{"socket": g.socket, "server": g.server, "ca": g.ca, "login": g.login, "token-file": g.tokenFile} {
+					if val != "" {
+						v.Set("contexts."+args[0]+"."+key, val)
+					}
+				}
+				return nil
+			})
+		}},
+		&cobra.Command{Use: "use NAME", Short: "use a context from now on", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
+			return editContexts(func(v *viper.Viper) error {
+				if !v.IsSet("contexts." + args[0]) {
+					return op.Errorf(op.NotFound, "there is no context %q", args[0]).With("mpctl context set " + args[0] + " --server HOST:PORT")
+				}
+				v.Set("current", args[0])
+				return nil
+			})
+		}},
+	)
+	return c
+}
+
+func editContexts(fn func(*viper.Viper) error) error {
+	v, err := contexts()
+	if err != nil {
+		return err
+	}
+	if err := fn(v); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(contextFile()), 0o700); err != nil {
+		return err
+	}
+	return v.WriteConfigAs(contextFile())
+}
+
+func registerEnum(c *cobra.Command, flag string, values []string) {
+	c.RegisterFlagCompletionFunc(flag, func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return values, cobra.ShellCompDirectiveNoFileComp
+	})
+}
+
+// complete asks the daemon for the real values of a word.
+func (in *input) complete(g *globals) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return func(_ *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		var f *op.Field
+		for i := range in.fields {
+			if x := &in.fields[i]; x.Arg == len(args)+1 || x.Rest && x.Arg > 0 && len(args) >= x.Arg {
+				f = x
+			}
+		}
+		if f == nil || f.Complete == "" {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		c, err := g.connect()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		r, err := c.Call(ctx, "/v1/complete", map[string]any{"kind": f.Complete, "prefix": prefix, "words": args}, false)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		var out struct {
+			Values []string `json:"values"`
+		}
+		json.Unmarshal(r.Result, &out)
+		return out.Values, cobra.ShellCompDirectiveNoFileComp
+	}
+}

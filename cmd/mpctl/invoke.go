@@ -1,0 +1,271 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	"mailplusd/admin/client"
+	"mailplusd/admin/op"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// connect makes the client that flags, environment and context ask for.
+func (g *globals) connect() (*client.Client, error) {
+	if err := g.applyContext(); err != nil {
+		return nil, err
+	}
+	o := client.Options{Socket: g.socket, Server: g.server, CA: g.ca, User: g.login, Wait: 3 * time.Second}
+	if g.server != "" && g.tokenFile != "" {
+		text, err := readFile(g.tokenFile, "token-file")
+		if err != nil {
+			return nil, err
+		}
+		o.Token = strings.TrimSpace(text)
+	} else if g.login != "" {
+		f := &op.Field{Secret: "login-password", Help: "password of " + g.login}
+		var err error
+		if o.Password, err = readSecret(f, g.loginFile); err != nil {
+			return nil, err
+		}
+	}
+	return client.New(o)
+}
+
+// invoke does one operation: input, confirmation, call, output.
+func invoke(cmd *cobra.Command, g *globals, o op.Any, in *input, args []string) error {
+	if !validOutput(g.output) {
+		return fail("-o %s is not one of %s", g.output, strings.Join(outputs, ", "))
+	}
+	c, err := g.connect()
+	if err != nil {
+		return err
+	}
+	if in.bulk != nil && *in.bulk != "" {
+		return g.bulk(cmd.Context(), c, o, *in.bulk)
+	}
+	values, err := in.build(args)
+	if err != nil {
+		return err
+	}
+	if err := in.check(values); err != nil {
+		return err
+	}
+	if err := g.confirmed(o, args); err != nil {
+		return err
+	}
+	if o.Spec().Stream {
+		return g.stream(cmd.Context(), c, o, values)
+	}
+	r, err := c.Call(cmd.Context(), op.Path(o), values, g.dryRun)
+	if err = g.tolerate(err); err != nil && !errors.As(err, new(*op.Error)) {
+		return err
+	}
+	if r == nil {
+		return err
+	}
+	for _, w := range r.Warning {
+		fmt.Fprintln(os.Stderr, "warning:", w)
+	}
+	if g.dryRun && r.Error == nil && o.Spec().Effect != op.Read {
+		return g.printDiff(r.Diff)
+	}
+	if r.Result != nil && (r.Error == nil || r.Error.Code == op.Partial) {
+		if perr := g.print(o, r.Result); perr != nil {
+			return perr
+		}
+	}
+	return err
+}
+
+// tolerate turns "exists already" and "no such thing" into success when asked to.
+func (g *globals) tolerate(err error) error {
+	var e *op.Error
+	if errors.As(err, &e) && (e.Code == op.Exists && g.ifNotExists || e.Code == op.NotFound && g.ifExists) {
+		return nil
+	}
+	return err
+}
+
+// confirmed asks before a change that wants it; without a terminal it never asks.
+func (g *globals) confirmed(o op.Any, args []string) error {
+	spec := o.Spec()
+	if spec.Confirm == op.ConfirmNone || g.dryRun {
+		return nil
+	}
+	what := strings.Join(append([]string{"mpctl", o.Name()}, args...), " ")
+	if spec.Confirm == op.ConfirmName && len(args) > 0 {
+		if g.confirm == args[0] {
+			return nil
+		}
+		if g.confirm != "" {
+			return op.Errorf(op.Refused, "--confirm=%s does not match %s", g.confirm, args[0])
+		}
+		if !interactive() {
+			return op.Errorf(op.Refused, "%s can't be undone; nothing was done", o.Name()).With(what + " --confirm=" + args[0])
+		}
+		return ask(fmt.Sprintf("%s can't be undone. Type %s to go on: ", o.Name(), args[0]), args[0])
+	}
+	if g.yes {
+		return nil
+	}
+	if !interactive() {
+		return op.Errorf(op.Refused, "%s wants a confirmation; nothing was done", o.Name()).With(what + " --yes")
+	}
+	return ask(spec.Summary+". Go on? Type yes: ", "yes")
+}
+
+func interactive() bool {
+	return term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd()))
+}
+
+func ask(question, want string) error {
+	fmt.Fprint(os.Stderr, question)
+	line, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+	if strings.TrimSpace(line) != want {
+		return op.Errorf(op.Refused, "not confirmed; nothing was done")
+	}
+	return nil
+}
+
+func (g *globals) stream(ctx context.Context, c *client.Client, o op.Any, values any) error {
+	first := true
+	return c.Stream(ctx, op.Path(o), values, func(row json.RawMessage) error {
+		defer func() { first = false }()
+		return g.printRow(o, row, first)
+	})
+}
+
+// bulk sends a file's rows and prints a line for each.
+func (g *globals) bulk(ctx context.Context, c *client.Client, o op.Any, path string) error {
+	var r io.Reader = os.Stdin
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return fail("%v", rootCause(err))
+		}
+		defer f.Close()
+		r = f
+	}
+	pr, pw := io.Pipe()
+	go func() { pw.CloseWithError(rowsToJSON(r, bulkFields(o), pw)) }()
+	defer pr.Close()
+	first := true
+	return c.Bulk(ctx, op.BulkPath(o), pr, g.dryRun, func(raw json.RawMessage) error {
+		defer func() { first = false }()
+		return g.printBulk(raw, first)
+	})
+}
+
+// bulkFields are the fields a row may have: the input's, and for a list of names the single name.
+func bulkFields(o op.Any) map[string]op.Field {
+	out := map[string]op.Field{}
+	for _, f := range op.Fields(o.In()) {
+		if f.Rest && f.Arg == 1 {
+			f.Name, f.Rest, f.Type = strings.TrimSuffix(f.Name, "s"), false, reflect.TypeFor[string]()
+		}
+		out[f.Name] = f
+	}
+	return out
+}
+
+// rowsToJSON reads CSV with a header line (RFC 4180), JSON lines, or one name a line, and
+// writes JSON lines.
+func rowsToJSON(r io.Reader, fields map[string]op.Field, w io.Writer) error {
+	br := bufio.NewReaderSize(r, 64<<10)
+	if b, _ := br.Peek(3); string(b) == "\xef\xbb\xbf" {
+		br.Discard(3)
+	}
+	if b, _ := br.Peek(1); len(b) == 1 && b[0] == '{' {
+		_, err := io.Copy(w, br)
+		return err
+	}
+	cr := csv.NewReader(br)
+	cr.FieldsPerRecord = -1
+	cr.TrimLeadingSpace = true
+	header, err := cr.Read()
+	if err == io.EOF {
+		return fail("the file is empty")
+	}
+	if err != nil {
+		return fail("the file is no CSV: %v", err)
+	}
+	enc := json.NewEncoder(w)
+	if !known(header, fields) {
+		if len(header) > 1 {
+			return fail("the first line must name the columns, out of: %s", strings.Join(names(fields), ","))
+		}
+		if err := writeRow(enc, []string{"name"}, header, fields); err != nil { // one name a line, no header
+			return err
+		}
+		header = []string{"name"}
+	}
+	for {
+		rec, err := cr.Read()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fail("%v", err)
+		}
+		if err := writeRow(enc, header, rec, fields); err != nil {
+			return err
+		}
+	}
+}
+
+func known(header []string, fields map[string]op.Field) bool {
+	for _, h := range header {
+		if _, ok := fields[strings.ToLower(strings.TrimSpace(h))]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+func names(fields map[string]op.Field) []string {
+	var out []string
+	for n := range fields {
+		out = append(out, n)
+	}
+	return out
+}
+
+func writeRow(enc *json.Encoder, header, rec []string, fields map[string]op.Field) error {
+	row := map[string]any{}
+	for i, text := range rec {
+		if i >= len(header) {
+			row["surplus column"] = text // the daemon refuses it with the row's number
+			break
+		}
+		name := strings.ToLower(strings.TrimSpace(header[i]))
+		f := fields[name]
+		if text == "" {
+			continue
+		}
+		if kind(f.Type) == reflect.Slice {
+			var list []string
+			for _, item := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ';' || r == ' ' }) {
+				list = append(list, item)
+			}
+			row[name] = list
+			continue
+		}
+		v, err := parseValue(&f, text)
+		if err != nil {
+			v = text
+		}
+		row[name] = v
+	}
+	return enc.Encode(row)
+}

@@ -1,0 +1,379 @@
+package main
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"strings"
+	"text/tabwriter"
+
+	"mailplusd/admin/op"
+
+	"github.com/charmbracelet/lipgloss"
+	"golang.org/x/term"
+	"gopkg.in/yaml.v3"
+)
+
+var outputs = []string{"table", "wide", "json", "jsonl", "yaml", "csv", "name"}
+
+func validOutput(o string) bool {
+	for _, x := range outputs {
+		if x == o {
+			return true
+		}
+	}
+	return false
+}
+
+// print writes a result in the chosen form.
+func (g *globals) print(o op.Any, raw json.RawMessage) error {
+	if text, ok := rawText(o, raw); ok && (g.output == "table" || g.output == "wide") {
+		_, err := io.WriteString(os.Stdout, text)
+		return err
+	}
+	if view := views[o.Name()]; view != nil && (g.output == "table" || g.output == "wide") {
+		return view(os.Stdout, raw, g.output == "wide")
+	}
+	rows, cols, list := rowsOf(o, raw)
+	if g.filter != "" {
+		keep, err := parseFilter(g.filter)
+		if err != nil {
+			return err
+		}
+		kept := rows[:0]
+		for _, r := range rows {
+			if keep(r) {
+				kept = append(kept, r)
+			}
+		}
+		rows = kept
+		if list {
+			raw, _ = json.Marshal(objects(rows))
+		}
+	}
+	switch g.output {
+	case "json":
+		var b bytes.Buffer
+		if err := json.Indent(&b, raw, "", "  "); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(os.Stdout, b.String())
+		return err
+	case "jsonl":
+		for _, r := range rows {
+			fmt.Fprintln(os.Stdout, string(r.raw))
+		}
+		return nil
+	case "yaml":
+		var v any
+		if err := json.Unmarshal(raw, &v); err != nil {
+			return err
+		}
+		return yaml.NewEncoder(os.Stdout).Encode(v)
+	case "csv":
+		return writeCSV(cols, rows)
+	case "name":
+		for _, r := range rows {
+			if len(cols) > 0 {
+				fmt.Fprintln(os.Stdout, r.text(cols[0].Name))
+			}
+		}
+		return nil
+	}
+	if !list && len(rows) == 1 {
+		return g.writeRecord(cols, rows[0])
+	}
+	return g.writeTable(cols, rows)
+}
+
+// row is one object of a result.
+type row struct {
+	raw json.RawMessage
+	m   map[string]any
+}
+
+func objects(rows []row) []json.RawMessage {
+	out := []json.RawMessage{}
+	for _, r := range rows {
+		out = append(out, r.raw)
+	}
+	return out
+}
+
+func (r row) text(name string) string {
+	switch v := r.m[name].(type) {
+	case nil:
+		return ""
+	case bool:
+		if v {
+			return "yes"
+		}
+		return "no"
+	case float64:
+		if v == float64(int64(v)) {
+			return fmt.Sprintf("%d", int64(v))
+		}
+		return fmt.Sprint(v)
+	case []any:
+		parts := make([]string, len(v))
+		for i := range v {
+			parts[i] = fmt.Sprint(v[i])
+		}
+		return strings.Join(parts, ", ")
+	case map[string]any:
+		if m, ok := v["message"]; ok {
+			return fmt.Sprint(m)
+		}
+		b, _ := json.Marshal(v)
+		return string(b)
+	default:
+		return fmt.Sprint(v)
+	}
+}
+
+// rowsOf finds the rows of a result: a list, the only list in an object, or the object itself.
+func rowsOf(o op.Any, raw json.RawMessage) (rows []row, cols []op.Column, list bool) {
+	t := o.Out()
+	cols = op.Columns(t)
+	if t.Kind() == reflect.Struct && len(cols) == 0 {
+		for _, sf := range reflect.VisibleFields(t) {
+			if sf.Type.Kind() == reflect.Slice && len(op.Columns(sf.Type)) > 0 {
+				name, _, _ := strings.Cut(sf.Tag.Get("json"), ",")
+				var m map[string]json.RawMessage
+				if json.Unmarshal(raw, &m) == nil {
+					raw, cols, t = m[name], op.Columns(sf.Type), sf.Type
+				}
+				break
+			}
+		}
+	}
+	if t.Kind() == reflect.Slice {
+		var all []json.RawMessage
+		json.Unmarshal(raw, &all)
+		for _, x := range all {
+			rows = append(rows, newRow(x))
+		}
+		return rows, cols, true
+	}
+	return []row{newRow(raw)}, cols, false
+}
+
+func newRow(raw json.RawMessage) row {
+	r := row{raw: raw}
+	json.Unmarshal(raw, &r.m)
+	return r
+}
+
+// rawText is the text of a result that is one, such as an exported file.
+func rawText(o op.Any, raw json.RawMessage) (string, bool) {
+	t := o.Out()
+	if t.Kind() != reflect.Struct {
+		return "", false
+	}
+	for _, sf := range reflect.VisibleFields(t) {
+		if sf.Tag.Get("raw") == "true" {
+			name, _, _ := strings.Cut(sf.Tag.Get("json"), ",")
+			s, ok := newRow(raw).m[name].(string)
+			return s, ok
+		}
+	}
+	return "", false
+}
+
+func (g *globals) shown(cols []op.Column) []op.Column {
+	var out []op.Column
+	for _, c := range cols {
+		if !c.Wide || g.output == "wide" {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func (g *globals) writeTable(cols []op.Column, rows []row) error {
+	cols = g.shown(cols)
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	var head []string
+	for _, c := range cols {
+		head = append(head, c.Title)
+	}
+	fmt.Fprintln(w, strings.Join(head, "\t"))
+	for _, r := range rows {
+		var cells []string
+		for _, c := range cols {
+			cells = append(cells, oneLine(r.text(c.Name), g.output == "wide"))
+		}
+		fmt.Fprintln(w, strings.Join(cells, "\t"))
+	}
+	return w.Flush()
+}
+
+// oneLine keeps a cell on one line, and in the narrow table short.
+func oneLine(s string, wide bool) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' {
+			return ' '
+		}
+		return r
+	}, s)
+	if r := []rune(s); !wide && len(r) > 80 {
+		return string(r[:79]) + "…"
+	}
+	return s
+}
+
+// writeRecord shows one object, a line per field.
+func (g *globals) writeRecord(cols []op.Column, r row) error {
+	if len(cols) == 0 {
+		return nil
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	for _, c := range cols {
+		fmt.Fprintf(w, "%s\t%s\n", strings.ToLower(c.Title), oneLine(r.text(c.Name), true))
+	}
+	return w.Flush()
+}
+
+func writeCSV(cols []op.Column, rows []row) error {
+	w := csv.NewWriter(os.Stdout)
+	var head []string
+	for _, c := range cols {
+		head = append(head, c.Name)
+	}
+	w.Write(head)
+	for _, r := range rows {
+		var cells []string
+		for _, c := range cols {
+			cells = append(cells, r.text(c.Name))
+		}
+		w.Write(cells)
+	}
+	w.Flush()
+	return w.Error()
+}
+
+// printRow writes one row of a stream.
+func (g *globals) printRow(o op.Any, raw json.RawMessage, first bool) error {
+	if g.output == "json" || g.output == "jsonl" {
+		_, err := fmt.Fprintln(os.Stdout, string(raw))
+		return err
+	}
+	cols := g.shown(op.Columns(o.Out()))
+	r := newRow(raw)
+	var cells []string
+	for _, c := range cols {
+		cells = append(cells, oneLine(r.text(c.Name), g.output == "wide"))
+	}
+	_, err := fmt.Fprintln(os.Stdout, strings.Join(cells, "  "))
+	return err
+}
+
+// printBulk writes the line of one row.
+func (g *globals) printBulk(raw json.RawMessage, first bool) error {
+	if g.output == "json" || g.output == "jsonl" {
+		_, err := fmt.Fprintln(os.Stdout, string(raw))
+		return err
+	}
+	r := newRow(raw)
+	line := fmt.Sprintf("%s\t%s\t%s", r.text("row"), r.text("key"), r.text("status"))
+	if why := r.text("error"); why != "" {
+		line += "\t" + oneLine(why, true)
+	}
+	_, err := fmt.Fprintln(os.Stdout, line)
+	return err
+}
+
+func (g *globals) printDiff(diff []op.FieldDiff) error {
+	if g.output == "json" || g.output == "jsonl" {
+		if diff == nil {
+			diff = []op.FieldDiff{}
+		}
+		return json.NewEncoder(os.Stdout).Encode(map[string]any{"dry_run": true, "diff": diff})
+	}
+	if len(diff) == 0 {
+		fmt.Println("nothing would change")
+		return nil
+	}
+	minus, plus := g.style("1"), g.style("2")
+	for _, d := range diff {
+		if d.Old != "" {
+			fmt.Println(minus.Render(fmt.Sprintf("- %s: %s", d.Field, d.Old)))
+		}
+		if d.New != "" {
+			fmt.Println(plus.Render(fmt.Sprintf("+ %s: %s", d.Field, d.New)))
+		}
+	}
+	return nil
+}
+
+// style is a colour on a terminal and nothing elsewhere.
+func (g *globals) style(colour string) lipgloss.Style {
+	if g.noColor || !term.IsTerminal(int(os.Stdout.Fd())) {
+		return lipgloss.NewStyle()
+	}
+	return lipgloss.NewStyle().Foreground(lipgloss.Color(colour))
+}
+
+// parseFilter reads `field=value and other~part`.
+func parseFilter(expr string) (func(row) bool, error) {
+	type cond struct{ field, op, value string }
+	var conds []cond
+	for _, part := range strings.Split(expr, " and ") {
+		part = strings.TrimSpace(part)
+		i := strings.IndexAny(part, "=!~<>")
+		if i <= 0 {
+			return nil, fail("filter %q: write field=value, field!=value, field~part, field>n or field<n", part)
+		}
+		c := cond{field: strings.TrimSpace(part[:i]), op: part[i : i+1]}
+		rest := part[i+1:]
+		if c.op == "!" {
+			if !strings.HasPrefix(rest, "=") {
+				return nil, fail("filter %q: after ! comes =", part)
+			}
+			rest = rest[1:]
+		}
+		c.value = strings.TrimSpace(rest)
+		conds = append(conds, c)
+	}
+	return func(r row) bool {
+		for _, c := range conds {
+			text := r.text(c.field)
+			var ok bool
+			switch c.op {
+			case "=":
+				ok = strings.EqualFold(text, c.value)
+			case "!":
+				ok = !strings.EqualFold(text, c.value)
+			case "~":
+				ok = strings.Contains(strings.ToLower(text), strings.ToLower(c.value))
+			default:
+				ok = compare(text, c.value) == map[string]int{"<": -1, ">": 1}[c.op]
+			}
+			if !ok {
+				return false
+			}
+		}
+		return true
+	}, nil
+}
+
+// compare orders numbers as numbers and everything else as text.
+func compare(a, b string) int {
+	var x, y float64
+	if _, err := fmt.Sscan(a, &x); err == nil {
+		if _, err := fmt.Sscan(b, &y); err == nil {
+			switch {
+			case x < y:
+				return -1
+			case x > y:
+				return 1
+			}
+			return 0
+		}
+	}
+	return strings.Compare(a, b)
+}

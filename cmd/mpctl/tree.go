@@ -1,0 +1,133 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"mailplusd/admin/client"
+	"mailplusd/admin/op"
+	"mailplusd/mail/model"
+
+	"github.com/spf13/cobra"
+)
+
+// globals are the flags of every command.
+type globals struct {
+	socket, server, ca, login, loginFile, tokenFile string
+	context                                         string
+	output, filter                                  string
+	dryRun, yes                                     bool
+	confirm                                         string
+	ifNotExists, ifExists                           bool
+	noColor                                         bool
+}
+
+const exitHelp = `
+Exit status: 0 ok, 1 failed, 2 wrong usage, 3 refused by a rule, 4 not permitted,
+5 daemon or leader not reachable, 6 partly done, 7 no such thing.`
+
+// tree derives the commands from the declarations.
+func tree(g *globals, ops []op.Any) *cobra.Command {
+	root := &cobra.Command{
+		Use: "mpctl", Short: "administer mailplusd", SilenceErrors: true, SilenceUsage: true, Version: model.Version,
+		Long:              "mpctl does every administrative act of mailplusd: noun, perhaps a second noun, verb.\n" + exitHelp,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
+	}
+	pf := root.PersistentFlags()
+	pf.StringVar(&g.socket, "socket", os.Getenv("MPCTL_SOCKET"), "admin socket (default $MPCTL_SOCKET or "+client.DefaultSocket+")")
+	pf.StringVar(&g.server, "server", "", "HOST:PORT of the daemon's TLS listener instead of the socket")
+	pf.StringVar(&g.ca, "ca", "", "with --server: file with the certificate to trust")
+	pf.StringVar(&g.login, "login", "", "with --server: account to log in as; the password is asked for")
+	pf.StringVar(&g.loginFile, "login-password-file", "", "with --login: file with the password, - for standard input")
+	pf.StringVar(&g.tokenFile, "token-file", "", "with --server: file with a login token")
+	pf.StringVar(&g.context, "context", os.Getenv("MPCTL_CONTEXT"), "named settings of ~/.config/mpctl/config.yaml")
+	pf.StringVarP(&g.output, "output", "o", "table", "table, wide, json, jsonl, yaml, csv or name")
+	pf.StringVar(&g.filter, "filter", "", "only rows for which this holds: field=value, !=, ~, >, <, joined by and")
+	pf.BoolVar(&g.dryRun, "dry-run", false, "show what would change, change nothing")
+	pf.BoolVarP(&g.yes, "yes", "y", false, "answer yes to confirmations")
+	pf.StringVar(&g.confirm, "confirm", "", "name of what is deleted, where --yes is not enough")
+	pf.BoolVar(&g.ifNotExists, "if-not-exists", false, "succeed when the thing exists already")
+	pf.BoolVar(&g.ifExists, "if-exists", false, "succeed when the thing is not there")
+	pf.BoolVar(&g.noColor, "no-color", os.Getenv("NO_COLOR") != "", "no colours")
+	registerEnum(root, "output", outputs)
+	for _, o := range ops {
+		parent := root
+		words := strings.Fields(o.Name())
+		for _, w := range words[:len(words)-1] {
+			parent = child(parent, w)
+		}
+		c := command(g, o, words[len(words)-1])
+		if have := find(parent, c.Name()); have != nil { // a verb whose name is also a noun
+			adopt(have, c)
+			continue
+		}
+		parent.AddCommand(c)
+	}
+	root.AddCommand(contextCommand(g))
+	return root
+}
+
+func find(parent *cobra.Command, name string) *cobra.Command {
+	for _, c := range parent.Commands() {
+		if c.Name() == name {
+			return c
+		}
+	}
+	return nil
+}
+
+// child finds or makes the command of a noun.
+func child(parent *cobra.Command, name string) *cobra.Command {
+	if c := find(parent, name); c != nil {
+		return c
+	}
+	c := &cobra.Command{Use: name, Short: nouns[strings.TrimSpace(strings.TrimPrefix(parent.CommandPath()+" "+name, "mpctl "))]}
+	parent.AddCommand(c)
+	return c
+}
+
+func adopt(noun, verb *cobra.Command) {
+	noun.Use, noun.Short, noun.Long, noun.Example = verb.Use, verb.Short, verb.Long, verb.Example
+	noun.Args, noun.RunE, noun.ValidArgsFunction = verb.Args, verb.RunE, verb.ValidArgsFunction
+	noun.Flags().AddFlagSet(verb.Flags())
+}
+
+// command makes the command of one operation.
+func command(g *globals, o op.Any, verb string) *cobra.Command {
+	spec := o.Spec()
+	in := newInput(o)
+	c := &cobra.Command{
+		Use: verb + in.usage(), Short: spec.Summary, Example: indent(spec.Examples),
+		Long: strings.TrimSpace(strings.ToUpper(spec.Summary[:1])+spec.Summary[1:]+".\n\n"+spec.Help) + "\n" + exitHelp,
+	}
+	in.addFlags(c)
+	c.Args = func(_ *cobra.Command, args []string) error { return in.checkArgs(args) }
+	c.ValidArgsFunction = in.complete(g)
+	c.RunE = func(cmd *cobra.Command, args []string) error { return invoke(cmd, g, o, in, args) }
+	return c
+}
+
+func indent(lines []string) string {
+	if len(lines) == 0 {
+		return ""
+	}
+	return "  " + strings.Join(lines, "\n  ")
+}
+
+// nouns say what the groups of commands are about.
+var nouns = map[string]string{
+	"user": "local user accounts", "group": "local groups", "group member": "members of groups", "account": "who may use mail: activation and seats",
+	"account group": "activation by group", "account default": "activation by default", "domain": "hosted domains", "domain user": "addresses of users in a domain",
+	"domain alias": "aliases of a domain", "service": "listeners and protocols", "service smtp": "SMTP, port 25", "service smtps": "SMTP with implicit TLS, port 465",
+	"service submission": "submission, port 587", "service imap": "IMAP", "service pop3": "POP3", "delivery": "rules of receiving and sending",
+	"delivery general": "host name, banner, limits", "delivery auth": "SMTP authentication", "queue": "mail on its way to other servers",
+	"log": "mail log", "log mail": "what happened to messages", "cert": "TLS certificates", "check": "is everything right?", "config": "every setting by name",
+	"me": "your own account", "storage": "message bodies on disk", "flow": "how a message is decided on", "setup": "make a mail system of this node",
+	"job": "long work in the background", "license": "seats", "admin": "administration itself", "admin log": "who changed what", "login": "lock-outs", "login lock": "lock-outs after wrong passwords",
+	"token": "login tokens of the TLS admin listener", "mail": "a mail to try the server with", "service interface": "where the services listen",
+}
+
+func fail(format string, args ...any) error {
+	return op.Errorf(op.Usage, "%s", fmt.Sprintf(format, args...))
+}

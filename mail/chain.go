@@ -1,0 +1,136 @@
+// Package mail is the mail server put together: the chain of stages that every message
+// passes, and the listeners.
+package mail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"mailplusd/mail/flow"
+	"mailplusd/mail/route"
+)
+
+// Chain is THE list of what is decided about a message, in order. `mpctl flow show`
+// prints it. A stage has no state between messages and never writes to the wire.
+//
+// Connection limits, pregreet and line discipline act before the chain, in mail/wire.
+var Chain = flow.Chain{
+	{Name: "declared-size", Phase: flow.Mail, For: flow.In | flow.Out, Check: declaredSize,
+		Help: "SIZE= above the limit; 552 5.3.4 (RFC 1870)"},
+	{Name: "sender-rights", Phase: flow.Mail, For: flow.Out, Check: senderRights,
+		Help: "the sender address must belong to the login, when set; 553 5.7.1"},
+	{Name: "recipient-count", Phase: flow.Rcpt, For: flow.In | flow.Out, Check: recipientCount,
+		Help: "more recipients than allowed; 550 5.5.3, and the message is refused"},
+	{Name: "resolve", Phase: flow.Rcpt, For: flow.Any, Check: resolve,
+		Help: "finds accounts, aliases and remote addresses; unknown here: 550 5.1.1"},
+	{Name: "relay", Phase: flow.Rcpt, For: flow.In, Check: relay,
+		Help: "other servers' recipients only for who has logged in or is trusted; 550 5.7.1"},
+	{Name: "recipient-excess", Phase: flow.Data, For: flow.In | flow.Out, Check: recipientExcess,
+		Help: "a message that had too many recipients is refused whole; 550 5.5.3"},
+	{Name: "structure", Phase: flow.Data, For: flow.In | flow.Out, Check: structure,
+		Help: "header, parts and nesting within their limits; 554 5.6.0"},
+	{Name: "hops", Phase: flow.Data, For: flow.In | flow.Out, Check: hops,
+		Help: "more Received fields than allowed: a loop; 554 5.4.6"},
+}
+
+func declaredSize(_ context.Context, e *flow.Envelope, _ *flow.Recipient) flow.Verdict {
+	if limit := int64(e.Settings.Delivery.MaxSizeMB) << 20; e.Declared > limit {
+		return flow.Refuse(552, 5, 3, 4, fmt.Sprintf("Message is larger than %d MB", limit>>20), fmt.Sprintf("SIZE=%d", e.Declared))
+	}
+	return flow.Verdict{}
+}
+
+// senderRights is R7.30: the reverse path must be an address of the account, or of an
+// alias of which it is a direct member (A.38).
+func senderRights(_ context.Context, e *flow.Envelope, _ *flow.Recipient) flow.Verdict {
+	d := e.Settings.Delivery
+	switch {
+	case !d.AuthEnabled || !d.SenderMatch || e.From.IsNull():
+		return flow.Verdict{}
+	case e.Actor == nil && e.Local && d.LANExempt: // R7.33
+		return flow.Verdict{}
+	case e.Trusted && d.SkipTrusted: // R7.32
+		return flow.Verdict{}
+	case e.Actor != nil && mayUse(e):
+		return flow.Verdict{}
+	}
+	who := "nobody has logged in"
+	if e.Actor != nil {
+		who = "login " + e.Actor.Name
+	}
+	return flow.Refuse(553, 5, 7, 1, "Sender address rejected: not owned by the login", e.From.String()+", "+who)
+}
+
+func mayUse(e *flow.Envelope) bool {
+	address := e.From.String()
+	if a := e.Directory.Address(address); a != nil && a.ID == e.Actor.ID {
+		return true
+	}
+	al := e.Directory.Alias(address)
+	if al == nil {
+		return false
+	}
+	for _, m := range al.Members {
+		if m.Kind == "user" && m.Value == e.Actor.Name {
+			return true
+		}
+		if m.Kind == "group" && e.Directory.InGroup(e.Actor.Name, m.Value) {
+			return true
+		}
+	}
+	return false
+}
+
+// recipientCount is R7.04 with A.35: 5xx at the first one too many, and at DATA for the whole message.
+func recipientCount(_ context.Context, e *flow.Envelope, _ *flow.Recipient) flow.Verdict {
+	if limit := e.Settings.Delivery.MaxRecipients; len(e.Rcpts) >= limit {
+		e.Excess = true
+		return flow.Refuse(550, 5, 5, 3, fmt.Sprintf("Too many recipients, %d at most", limit), "")
+	}
+	return flow.Verdict{}
+}
+
+func recipientExcess(_ context.Context, e *flow.Envelope, _ *flow.Recipient) flow.Verdict {
+	if e.Excess {
+		return flow.Refuse(550, 5, 5, 3, fmt.Sprintf("Too many recipients, %d at most; message refused", e.Settings.Delivery.MaxRecipients), "")
+	}
+	return flow.Verdict{}
+}
+
+func resolve(_ context.Context, e *flow.Envelope, r *flow.Recipient) flow.Verdict {
+	var err error
+	r.Resolved, err = route.Resolve(e.Directory, r.Address.Local, r.Address.Domain)
+	switch {
+	case err == nil:
+		return flow.Verdict{}
+	case errors.Is(err, route.ErrNoAdmin):
+		return flow.Refuse(450, 4, 2, 1, "Mailbox not available at the moment", err.Error())
+	}
+	return flow.Refuse(550, 5, 1, 1, "No such user here", err.Error())
+}
+
+// relay is R7.20, R7.21, R7.27: only recipients here for who is unknown.
+func relay(_ context.Context, e *flow.Envelope, r *flow.Recipient) flow.Verdict {
+	if r.Resolved.Local {
+		return flow.Verdict{}
+	}
+	if !e.Settings.Delivery.AuthEnabled && e.Local {
+		return flow.Verdict{}
+	}
+	return flow.Refuse(550, 5, 7, 1, "Relay access denied", "recipient is not hosted here and the client is neither logged in nor trusted")
+}
+
+func structure(_ context.Context, e *flow.Envelope, _ *flow.Recipient) flow.Verdict {
+	if e.Facts.TooDeep != "" {
+		return flow.Refuse(554, 5, 6, 0, "Message structure refused: "+e.Facts.TooDeep, "")
+	}
+	return flow.Verdict{}
+}
+
+func hops(_ context.Context, e *flow.Envelope, _ *flow.Recipient) flow.Verdict {
+	if limit := e.Settings.Delivery.MaxHops; e.Facts.Hops > limit {
+		return flow.Refuse(554, 5, 4, 6, "Too many hops, mail loop", fmt.Sprintf("%d Received fields, limit %d", e.Facts.Hops, limit))
+	}
+	return flow.Verdict{}
+}

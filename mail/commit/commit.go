@@ -1,0 +1,162 @@
+// Package commit turns an accepted envelope into stored mail: trace headers in front,
+// the body on disk, then one entry with every local delivery and every queued
+// recipient. When Commit returns, the mail may be acknowledged, and never before.
+package commit
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"mailplusd/mail/flow"
+	"mailplusd/mail/maillog"
+	"mailplusd/mail/message"
+	"mailplusd/mail/model"
+	"mailplusd/mail/state"
+	"mailplusd/mail/store"
+	"mailplusd/mail/store/segment"
+)
+
+// Committer commits envelopes.
+type Committer struct {
+	Store *store.Store
+	Log   maillog.Emitter
+	Now   func() time.Time
+}
+
+// Plan is what an envelope comes to: who gets it here, and who elsewhere.
+type Plan struct {
+	Local  []state.DeliverTo
+	Remote []model.QueueRcpt
+	lines  []line
+}
+
+// line is one `received` line of the mail log.
+type line struct {
+	rcpt  string
+	local int // index in Plan.Local, -1 for an alias
+}
+
+// MakePlan gathers the targets of all recipients, each account and address once.
+func MakePlan(e *flow.Envelope, use model.SpecialUse) Plan {
+	var p Plan
+	accounts := map[model.AccountID]bool{}
+	remote := map[string]bool{}
+	for _, r := range e.Rcpts {
+		if r.Resolved.Alias {
+			p.lines = append(p.lines, line{r.Address.String(), -1})
+		}
+		for _, t := range r.Resolved.Targets {
+			if t.Account != nil {
+				if accounts[t.Account.ID] {
+					continue
+				}
+				accounts[t.Account.ID] = true
+				if !r.Resolved.Alias {
+					p.lines = append(p.lines, line{r.Address.String(), len(p.Local)})
+				}
+				p.Local = append(p.Local, state.DeliverTo{Account: t.Account.ID, Use: use})
+				continue
+			}
+			if remote[t.Address] {
+				continue
+			}
+			remote[t.Address] = true
+			_, domain, _ := model.SplitAddress(t.Address)
+			q := model.QueueRcpt{Address: t.Address, Domain: model.FoldDomain(domain), Notify: r.Notify, ORcpt: r.ORcpt}
+			if q.ORcpt == "" && r.Resolved.Alias {
+				q.ORcpt = "rfc822;" + r.Address.String()
+			}
+			p.Remote = append(p.Remote, q)
+		}
+	}
+	return p
+}
+
+// Commit stores the message of an envelope. sp is used up, whatever the outcome. with is
+// applied in the same entry. The error is store.ErrNoSpace, store.ErrUnavailable or a refusal.
+func (c *Committer) Commit(ctx context.Context, e *flow.Envelope, sp *segment.Spool, use model.SpecialUse, with ...state.Operation) (state.Delivered, error) {
+	plan := MakePlan(e, use)
+	trace := c.trace(e)
+	meta, err := c.Store.Summarize(trace, sp)
+	if err != nil {
+		sp.Abort()
+		return state.Delivered{}, err
+	}
+	body, size, err := c.Store.CommitSpool(ctx, sp, trace)
+	if err != nil {
+		return state.Delivered{}, err
+	}
+	op := state.Deliver{Body: body, Size: size, Meta: meta, Local: plan.Local}
+	if len(plan.Remote) > 0 {
+		op.Queue = c.queued(e, plan.Remote, size)
+	}
+	out, err := c.Store.Deliver(ctx, op, with...)
+	if err != nil {
+		return out, err
+	}
+	c.report(e, &plan, size)
+	return out, nil
+}
+
+func (c *Committer) queued(e *flow.Envelope, rcpts []model.QueueRcpt, size int64) *state.QueueAdd {
+	q := model.QueueMessage{
+		From: e.From.String(), Skip: len(returnPath(e)), Size: size, Created: c.Now().UnixNano(),
+		MessageID: e.Facts.MessageID, Subject: e.Facts.Subject, EnvID: e.EnvID, Ret: e.Ret,
+		UTF8: e.UTF8, EightBit: e.EightBit, TraceID: e.ID,
+	}
+	if e.From.IsNull() {
+		q.From = ""
+	}
+	if e.Actor != nil {
+		q.Actor = e.Actor.Name
+	}
+	q.Expires = q.Created + int64(e.Settings.Queue.LifetimeHours)*int64(time.Hour)
+	return &state.QueueAdd{Message: q, Rcpts: rcpts}
+}
+
+// returnPath is the line that final delivery adds (RFC 5321 §4.4); it doesn't go out again.
+func returnPath(e *flow.Envelope) string {
+	if e.From.IsNull() {
+		return "Return-Path: <>\r\n"
+	}
+	return "Return-Path: <" + e.From.String() + ">\r\n"
+}
+
+// trace makes the header fields that are put in front.
+func (c *Committer) trace(e *flow.Envelope) []byte {
+	var b strings.Builder
+	b.WriteString(returnPath(e))
+	if e.Direction != flow.Own {
+		r := message.Received{
+			From: e.Helo, FromIP: e.Client, By: e.Settings.System.Hostname, With: e.Proto, TLS: e.TLS, ID: e.ID, At: c.Now(),
+		}
+		if len(e.Rcpts) == 1 {
+			r.For = e.Rcpts[0].Address.String()
+		}
+		b.WriteString(r.String())
+	}
+	if e.Direction == flow.Out { // RFC 6409 §8
+		if e.Facts.MessageID == "" {
+			fmt.Fprintf(&b, "Message-ID: <%s@%s>\r\n", e.ID, e.Settings.System.Hostname)
+		}
+		if !e.Facts.HasDate {
+			fmt.Fprintf(&b, "Date: %s\r\n", c.Now().Format(time.RFC1123Z))
+		}
+		if !e.Facts.HasFrom && !e.From.IsNull() {
+			fmt.Fprintf(&b, "From: %s\r\n", e.From.String())
+		}
+	}
+	return []byte(b.String())
+}
+
+// report writes one line per user here, and one per alias (R10.72–R10.75).
+func (c *Committer) report(e *flow.Envelope, p *Plan, size int64) {
+	for _, l := range p.lines {
+		c.Log.Emit(maillog.Event{
+			Type: maillog.Received, Status: maillog.Received, TraceID: e.ID, MessageID: e.Facts.MessageID,
+			Sender: e.From.String(), Recipient: l.rcpt, Subject: e.Facts.Subject, Size: size, ClientIP: e.Client.String(),
+		})
+	}
+}

@@ -1,0 +1,311 @@
+// Package directory answers who exists: accounts, their activation and addresses,
+// domains, groups and aliases. It keeps a picture of the tables in memory and draws it
+// anew when a table has changed, so that a lookup costs no disk and is never stale.
+package directory
+
+import (
+	"cmp"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mailplusd/mail/model"
+	"mailplusd/mail/state"
+)
+
+// Directory is the accounts of one system.
+type Directory struct {
+	state *state.State
+	log   *slog.Logger
+	mu    sync.Mutex
+	pic   atomic.Pointer[Picture]
+	now   func() time.Time
+}
+
+// New makes a Directory over the tables of s.
+func New(s *state.State, log *slog.Logger) *Directory {
+	return &Directory{state: s, log: log, now: time.Now}
+}
+
+// Account is a user with what follows from groups, defaults and domains.
+type Account struct {
+	model.User
+	Groups    []string // all, nested ones too, in the order of their names
+	Activated bool     // may use mail as far as activation goes (R5.28)
+	Why       string   // which step decided: user, group NAME, default
+	Addresses []string // main address first
+}
+
+// Usable tells whether the account can use mail: activated and of normal status (R5.24).
+func (a *Account) Usable() bool { return a.Activated && a.Status() == model.UserNormal }
+
+// MainAddress is the address the account sends from by default; empty when it has none.
+func (a *Account) MainAddress() string {
+	if len(a.Addresses) == 0 {
+		return ""
+	}
+	return a.Addresses[0]
+}
+
+// Picture is all of it at one moment. It is never changed.
+type Picture struct {
+	version   uint64
+	Users     []*Account // by name
+	Groups    map[string]*model.Group
+	Domains   map[string]*model.Domain // also by additional name
+	Aliases   map[string]*model.Alias  // by name@domain
+	byName    map[string]*Account
+	byID      map[model.AccountID]*Account
+	byAddress map[string]*Account
+	members   map[string]map[string]bool // group → users, nested
+	Used      int                        // activated accounts, each one a seat
+	Seats     int                        // free ones and licences
+	Wanting   int                        // accounts that the default would activate if there were seats
+}
+
+// Now gives the picture of this moment.
+func (d *Directory) Now() (*Picture, error) {
+	version := d.state.RowsVersion()
+	if p := d.pic.Load(); p != nil && p.version == version {
+		return p, nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	version = d.state.RowsVersion()
+	if p := d.pic.Load(); p != nil && p.version == version {
+		return p, nil
+	}
+	p, err := Draw(d.state, d.now())
+	if err != nil {
+		return nil, err
+	}
+	p.version = version
+	d.pic.Store(p)
+	return p, nil
+}
+
+// Draw makes a picture of what r sees; inside a transaction it shows the changes made so far.
+func Draw(r state.Reader, now time.Time) (*Picture, error) {
+	set, err := state.LoadSettings(r)
+	if err != nil {
+		return nil, err
+	}
+	p := &Picture{
+		Groups: map[string]*model.Group{}, Domains: map[string]*model.Domain{}, Aliases: map[string]*model.Alias{},
+		byName: map[string]*Account{}, byID: map[model.AccountID]*Account{}, byAddress: map[string]*Account{},
+		members: map[string]map[string]bool{}, Seats: model.FreeSeats,
+	}
+	for u, err := range state.Users.All(r, "") {
+		if err != nil {
+			return nil, err
+		}
+		a := &Account{User: *u}
+		p.Users = append(p.Users, a)
+		p.byName[u.Name], p.byID[u.ID] = a, a
+	}
+	for g, err := range state.Groups.All(r, "") {
+		if err != nil {
+			return nil, err
+		}
+		p.Groups[g.Name] = g
+	}
+	p.joinGroups()
+	if err := p.addDomains(r, set.System.Domain); err != nil {
+		return nil, err
+	}
+	for l, err := range state.Licenses.All(r, "") {
+		if err != nil {
+			return nil, err
+		}
+		if l.Expires == 0 || l.Expires > now.Unix() {
+			p.Seats += l.Quantity
+		}
+	}
+	p.activate(set.Accounts.ActivateAll)
+	for a, err := range state.Aliases.All(r, "") {
+		if err != nil {
+			return nil, err
+		}
+		p.Aliases[a.Name+"@"+a.Domain] = a
+	}
+	return p, nil
+}
+
+func (p *Picture) addDomains(r state.Reader, main string) error {
+	for d, err := range state.Domains.All(r, "") {
+		if err != nil {
+			return err
+		}
+		p.Domains[d.Name] = d
+		for _, name := range d.Additional {
+			p.Domains[name] = d
+		}
+	}
+	for m, err := range state.DomainUsers.All(r, "") {
+		if err != nil {
+			return err
+		}
+		a := p.byName[m.User]
+		if a == nil {
+			continue
+		}
+		for i, l := range m.Locals {
+			address := model.FoldName(l) + "@" + m.Domain
+			p.byAddress[address] = a
+			if i == 0 && m.Domain == main {
+				a.Addresses = append([]string{address}, a.Addresses...)
+			} else {
+				a.Addresses = append(a.Addresses, address)
+			}
+		}
+	}
+	return nil
+}
+
+// joinGroups works out who is in which group, through nested groups and in spite of loops.
+func (p *Picture) joinGroups() {
+	for name := range p.Groups {
+		users := map[string]bool{}
+		p.collect(name, users, map[string]bool{})
+		p.members[name] = users
+	}
+	names := sortedKeys(p.Groups)
+	for _, g := range names {
+		for u := range p.members[g] {
+			if a := p.byName[u]; a != nil {
+				a.Groups = append(a.Groups, g)
+			}
+		}
+	}
+}
+
+func (p *Picture) collect(group string, users, seen map[string]bool) {
+	g := p.Groups[group]
+	if g == nil || seen[group] {
+		return
+	}
+	seen[group] = true
+	for _, u := range g.Users {
+		users[u] = true
+	}
+	for _, sub := range g.Groups {
+		p.collect(sub, users, seen)
+	}
+}
+
+// activate decides by user, then group, then default (R5.28). Between groups, deactivate
+// wins (A.06). The default activates while there are seats, older accounts first; those
+// beyond stay as they are and are counted in Wanting (A.07).
+func (p *Picture) activate(all bool) {
+	var byDefault []*Account
+	for _, a := range p.Users {
+		on, why := p.decide(a)
+		a.Activated, a.Why = on, why
+		switch {
+		case why == "default" && all && a.Status() == model.UserNormal:
+			byDefault = append(byDefault, a)
+		case on && a.Status() == model.UserNormal:
+			p.Used++
+		}
+	}
+	slices.SortFunc(byDefault, func(a, b *Account) int { return cmp.Compare(a.ID, b.ID) })
+	for _, a := range byDefault {
+		if p.Used >= p.Seats {
+			p.Wanting++
+			continue
+		}
+		a.Activated = true
+		p.Used++
+	}
+}
+
+// decide asks the user's and the groups' settings; "default" when neither says anything.
+func (p *Picture) decide(a *Account) (bool, string) {
+	if a.Activation != model.ActivationInherit {
+		return a.Activation == model.ActivationActivate, "user"
+	}
+	on := ""
+	for _, g := range a.Groups {
+		switch p.Groups[g].Activation {
+		case model.ActivationDeactivate:
+			return false, "group " + g
+		case model.ActivationActivate:
+			if on == "" {
+				on = g
+			}
+		}
+	}
+	return on != "", cmp.Or(prefixed("group ", on), "default")
+}
+
+func prefixed(prefix, s string) string {
+	if s == "" {
+		return ""
+	}
+	return prefix + s
+}
+
+// User finds an account by its name.
+func (p *Picture) User(name string) *Account { return p.byName[model.FoldName(name)] }
+
+// ByID finds an account by its ID.
+func (p *Picture) ByID(id model.AccountID) *Account { return p.byID[id] }
+
+// Login finds an account by its name or any of its addresses (A.18).
+func (p *Picture) Login(name string) *Account {
+	name = model.FoldName(name)
+	if a := p.byName[name]; a != nil {
+		return a
+	}
+	return p.Address(name)
+}
+
+// Address finds the account that owns an address, through additional domains.
+func (p *Picture) Address(address string) *Account {
+	local, domain, ok := model.SplitAddress(address)
+	if !ok {
+		return nil
+	}
+	d := p.Domains[model.FoldDomain(domain)]
+	if d == nil {
+		return nil
+	}
+	return p.byAddress[model.FoldName(local)+"@"+d.Name]
+}
+
+// InGroup tells whether a user is a member of a group, nested groups included.
+func (p *Picture) InGroup(user, group string) bool { return p.members[group][user] }
+
+// Members lists a group's users, nested groups included, by name.
+func (p *Picture) Members(group string) []string { return sortedKeys(p.members[group]) }
+
+// IsAdmin tells whether an account administers the system.
+func (p *Picture) IsAdmin(a *Account) bool {
+	return !a.Disabled && (a.Admin || p.InGroup(a.Name, model.Administrators))
+}
+
+// Administrators lists the accounts that administer the system and can read mail.
+func (p *Picture) Administrators() []*Account {
+	var out []*Account
+	for _, a := range p.Users {
+		if p.IsAdmin(a) && a.Usable() {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// Alias finds an alias by its address, through additional domains.
+func (p *Picture) Alias(address string) *model.Alias {
+	local, domain, ok := model.SplitAddress(address)
+	if !ok {
+		return nil
+	}
+	d := p.Domains[model.FoldDomain(domain)]
+	if d == nil {
+		return nil
+	}
+	return p.Aliases[model.FoldName(local)+"@"+d.Name]
+}

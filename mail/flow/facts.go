@@ -1,0 +1,47 @@
+package flow
+
+import (
+	"net/netip"
+
+	"mailplusd/mail/message"
+	"mailplusd/mail/model"
+)
+
+// Facts are what the chain needs to know of a message's header and structure.
+type Facts struct {
+	MessageID string // with angle brackets, empty when missing
+	Subject   string // decoded
+	HasDate   bool
+	HasFrom   bool
+	Hops      int    // Received fields (RFC 5321 §6.3)
+	TooDeep   string // why the structure passes a limit; empty: it doesn't
+}
+
+// Inspect reads a message's facts within the limits of the settings.
+func Inspect(raw []byte, set *model.Settings) Facts {
+	lim := message.Limits{MaxHeaderBytes: set.Delivery.MaxHeaderKB << 10, MaxParts: set.Delivery.MaxParts, MaxDepth: set.Delivery.MaxDepth}
+	t := message.Walk(raw, lim)
+	h := &t.Root.Header
+	f := Facts{
+		MessageID: h.Get("Message-ID"), Subject: message.Decode(h.Get("Subject")), HasDate: h.Has("Date"), HasFrom: h.Has("From"),
+		Hops: h.Count("Received"), TooDeep: t.Limit,
+	}
+	if h.Truncated {
+		f.TooDeep = "it has more header fields than allowed"
+	}
+	return f
+}
+
+// InNetworks tells whether an address is in one of the networks of a setting.
+func InNetworks(ip netip.Addr, networks []string) bool {
+	ip = ip.Unmap()
+	for _, n := range networks {
+		if p, err := model.ParsePrefix(n); err == nil && p.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+// IsNear tells whether an address is this machine's own.
+func IsNear(ip netip.Addr) bool { return ip.Unmap().IsLoopback() }

@@ -1,0 +1,341 @@
+package imapd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"mailplusd/mail/imapd/imapparse"
+	"mailplusd/mail/message"
+	"mailplusd/mail/model"
+	"mailplusd/mail/state"
+	"mailplusd/mail/store"
+	"mailplusd/mail/store/segment"
+)
+
+// fetchChunk is how many messages' parsed headers are read at a time.
+const fetchChunk = 500
+
+// fetch is one FETCH under way.
+type fetch struct {
+	ss    *session
+	items []imapparse.Item
+	meta  bool // needs parsed headers
+	body  bool // needs the message itself
+	seen  bool // sets \Seen
+	metas map[model.UID][]byte
+}
+
+func (ss *session) doFetch(p *imapparse.Parser, uid bool) error {
+	set, err := p.Set()
+	if err == nil {
+		err = p.Space()
+	}
+	if err != nil {
+		return usual(err)
+	}
+	f := fetch{ss: ss}
+	if f.items, err = p.Fetch(); err == nil {
+		err = p.End()
+	}
+	if err != nil {
+		return usual(err)
+	}
+	f.prepare(uid)
+	list, err := ss.messages(set, uid)
+	if err != nil {
+		return err
+	}
+	missing := 0
+	for len(list) > 0 {
+		n := min(len(list), fetchChunk)
+		miss, err := f.chunk(list[:n])
+		if err != nil {
+			return err
+		}
+		missing += miss
+		list = list[n:]
+	}
+	if err := ss.announce(uid); err != nil {
+		return err
+	}
+	if missing > 0 {
+		return no{"EXPUNGEISSUED", fmt.Sprintf("%d of the messages are gone or can't be read", missing)}
+	}
+	return nil
+}
+
+// prepare sees what the items need.
+func (f *fetch) prepare(uid bool) {
+	hasUID := false
+	for i := range f.items {
+		it := &f.items[i]
+		switch it.Name {
+		case "UID":
+			hasUID = true
+		case "ENVELOPE", "BODYSTRUCTURE", "BODY":
+			f.meta = true
+		case "BODY[":
+			f.body = true
+			f.seen = f.seen || !it.Peek && !f.ss.readOnly
+		}
+	}
+	if uid && !hasUID {
+		f.items = append([]imapparse.Item{{Name: "UID", Label: "UID"}}, f.items...)
+	}
+}
+
+// chunk answers for some messages; missing counts those that are gone.
+func (f *fetch) chunk(list []int) (missing int, err error) {
+	ss := f.ss
+	if f.meta {
+		if err := f.loadMetas(list); err != nil {
+			return 0, err
+		}
+	}
+	if f.seen {
+		if err := f.markSeen(list); err != nil {
+			return 0, err
+		}
+	}
+	for _, i := range list {
+		mark := len(ss.buf)
+		err := f.one(i)
+		var ce *segment.CorruptError
+		switch {
+		case errors.Is(err, store.ErrNotFound), errors.As(err, &ce), errors.Is(err, segment.ErrNotFound):
+			ss.buf = ss.buf[:min(mark, len(ss.buf))]
+			missing++
+			if ce != nil {
+				ss.log.Error("damaged message not served", "uid", ss.view.Messages[i].UID, "err", err)
+			}
+			continue
+		case err != nil:
+			return missing, err
+		}
+		if len(ss.buf) > sendAt {
+			if err := ss.send(); err != nil {
+				return missing, &connError{err}
+			}
+		}
+	}
+	return missing, nil
+}
+
+func (f *fetch) loadMetas(list []int) error {
+	msgs := f.ss.view.Messages
+	want := make(map[model.UID]bool, len(list))
+	for _, i := range list {
+		want[msgs[i].UID] = true
+	}
+	if f.metas == nil {
+		f.metas = make(map[model.UID][]byte, len(list))
+	}
+	clear(f.metas)
+	var arena []byte
+	type span struct {
+		uid      model.UID
+		from, to int
+	}
+	spans := make([]span, 0, len(list))
+	err := f.ss.srv.Store.Metas(f.ss.view.Mailbox.ID, msgs[list[0]].UID, msgs[list[len(list)-1]].UID, func(uid model.UID, meta []byte) bool {
+		if want[uid] {
+			spans = append(spans, span{uid, len(arena), len(arena) + len(meta)})
+			arena = append(arena, meta...)
+		}
+		return true
+	})
+	for _, s := range spans {
+		f.metas[s.uid] = arena[s.from:s.to]
+	}
+	return err
+}
+
+// markSeen sets \Seen before the bodies are sent, in one entry for all.
+func (f *fetch) markSeen(list []int) error {
+	ss := f.ss
+	var uids []model.UID
+	for _, i := range list {
+		if m := &ss.view.Messages[i]; m.Flags&model.FlagSeen == 0 && !m.Gone {
+			uids = append(uids, m.UID)
+		}
+	}
+	if len(uids) == 0 {
+		return nil
+	}
+	_, err := ss.srv.Store.SetFlags(ss.ctx, state.SetFlags{Mailbox: ss.view.Mailbox.ID, UIDs: uids, Mode: state.FlagsAdd, Flags: model.FlagSeen})
+	return err // the change is announced with everything else at the end
+}
+
+// one writes the answer for a message.
+func (f *fetch) one(i int) error {
+	ss := f.ss
+	m := &ss.view.Messages[i]
+	var meta message.Meta
+	if f.meta {
+		raw, ok := f.metas[m.UID]
+		if !ok {
+			return store.ErrNotFound
+		}
+		var err error
+		if meta, err = message.DecodeMeta(raw); err != nil {
+			return err
+		}
+	}
+	var b *opened
+	if f.body {
+		st, err := ss.srv.Store.Message(ss.view.Mailbox.ID, m.UID)
+		if err != nil {
+			return err
+		}
+		body, err := ss.srv.Store.Body(st.Body)
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		b = &opened{body: body}
+	}
+	ss.put("* ")
+	ss.putInt(int64(i + 1))
+	ss.put(" FETCH (")
+	for k := range f.items {
+		if k > 0 {
+			ss.buf = append(ss.buf, ' ')
+		}
+		if err := f.item(&f.items[k], i, &meta, b); err != nil {
+			return err
+		}
+	}
+	ss.put(")\r\n")
+	return nil
+}
+
+func (f *fetch) item(it *imapparse.Item, i int, meta *message.Meta, b *opened) error {
+	ss := f.ss
+	m := &ss.view.Messages[i]
+	switch it.Name {
+	case "FLAGS":
+		ss.putFlags(m)
+	case "UID":
+		ss.put("UID ")
+		ss.putInt(int64(m.UID))
+	case "INTERNALDATE":
+		ss.put(`INTERNALDATE "`)
+		ss.buf = time.Unix(m.Date, 0).UTC().AppendFormat(ss.buf, "02-Jan-2006 15:04:05 -0700")
+		ss.put(`"`)
+	case "RFC822.SIZE":
+		ss.put("RFC822.SIZE ")
+		ss.putInt(m.Size)
+	case "ENVELOPE":
+		ss.put("ENVELOPE ")
+		ss.buf = append(ss.buf, meta.Envelope...)
+	case "BODYSTRUCTURE":
+		ss.put("BODYSTRUCTURE ")
+		ss.buf = append(ss.buf, meta.BodyStructure...)
+	case "BODY":
+		ss.put("BODY ")
+		ss.buf = append(ss.buf, meta.Body...)
+	case "MODSEQ":
+		ss.put("MODSEQ (")
+		ss.putInt(int64(m.ModSeq))
+		ss.put(")")
+	case "BODY[":
+		return f.section(it, b)
+	default:
+		return bad{"unknown item " + it.Name}
+	}
+	return nil
+}
+
+// opened is a message that is being answered; its octets are read and parsed once.
+type opened struct {
+	body *segment.Body
+	raw  []byte
+	root *message.Part
+}
+
+func (o *opened) bytes() ([]byte, error) {
+	if o.raw == nil {
+		o.raw = make([]byte, o.body.Size())
+		if _, err := o.body.ReadAt(o.raw, 0); err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+	}
+	return o.raw, nil
+}
+
+// section writes one section. The whole message is streamed; for parts it is read and parsed.
+func (f *fetch) section(it *imapparse.Item, b *opened) error {
+	if it.What == "" && len(it.Path) == 0 {
+		from, to := cut(it, b.body.Size())
+		f.label(it, to-from)
+		return f.stream(b, from, to)
+	}
+	raw, err := b.bytes()
+	if err != nil {
+		return err
+	}
+	if b.root == nil {
+		b.root = message.Walk(raw, message.DefaultLimits()).Root
+	}
+	what := it.What
+	fields := what == "HEADER.FIELDS" || what == "HEADER.FIELDS.NOT"
+	if fields {
+		what = "HEADER"
+	}
+	data, ok := message.Section(raw, b.root, it.Path, what)
+	if !ok {
+		f.ss.put(it.Label, " NIL")
+		return nil
+	}
+	if fields {
+		data = message.HeaderFields(data, it.Fields, it.What == "HEADER.FIELDS.NOT")
+	}
+	from, to := cut(it, int64(len(data)))
+	f.label(it, to-from)
+	f.ss.buf = append(f.ss.buf, data[from:to]...)
+	return nil
+}
+
+// cut bounds a partial fetch.
+func cut(it *imapparse.Item, size int64) (from, to int64) {
+	if !it.Partial {
+		return 0, size
+	}
+	from = min(int64(it.Offset), size)
+	return from, min(from+int64(it.Length), size)
+}
+
+func (f *fetch) label(it *imapparse.Item, n int64) {
+	ss := f.ss
+	ss.put(it.Label)
+	if it.Partial {
+		ss.put("<")
+		ss.putInt(int64(it.Offset))
+		ss.put(">")
+	}
+	ss.put(" {")
+	ss.putInt(n)
+	ss.put("}\r\n")
+}
+
+// stream sends a large message in pieces; a small one is appended to the answer.
+func (f *fetch) stream(b *opened, from, to int64) error {
+	ss := f.ss
+	for from < to {
+		n := min(to-from, sendAt)
+		at := len(ss.buf)
+		ss.buf = append(ss.buf, make([]byte, n)...)
+		if _, err := b.body.ReadAt(ss.buf[at:], from); err != nil && !errors.Is(err, io.EOF) {
+			return &connError{err} // the literal is announced: only closing tells the client
+		}
+		from += n
+		if from < to {
+			if err := ss.send(); err != nil {
+				return &connError{err}
+			}
+		}
+	}
+	return nil
+}

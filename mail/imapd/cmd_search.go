@@ -1,0 +1,231 @@
+package imapd
+
+import (
+	"errors"
+	"net/mail"
+	"slices"
+	"strings"
+	"time"
+
+	"mailplusd/mail/imapd/imapparse"
+	"mailplusd/mail/message"
+	"mailplusd/mail/model"
+	"mailplusd/mail/store"
+	"mailplusd/mail/store/segment"
+	"mailplusd/mail/view"
+)
+
+func (ss *session) doSearch(p *imapparse.Parser, uid bool) error {
+	key, cs, err := p.Search()
+	if err == nil {
+		err = p.End()
+	}
+	if err != nil {
+		return usual(err)
+	}
+	if cs != "" && !strings.EqualFold(cs, "UTF-8") && !strings.EqualFold(cs, "US-ASCII") {
+		return no{"BADCHARSET (UTF-8 US-ASCII)", "the charset is not supported"}
+	}
+	s := search{ss: ss, n: len(ss.view.Messages)}
+	if s.n > 0 {
+		s.largest = uint32(ss.view.Messages[s.n-1].UID)
+	}
+	ss.put("* SEARCH")
+	for i := range ss.view.Messages {
+		m := &ss.view.Messages[i]
+		if m.Gone {
+			continue
+		}
+		s.load(i, m)
+		ok, err := s.match(key)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		ss.buf = append(ss.buf, ' ')
+		if uid {
+			ss.putInt(int64(m.UID))
+		} else {
+			ss.putInt(int64(i + 1))
+		}
+	}
+	ss.put("\r\n")
+	return ss.announce(uid)
+}
+
+// search is one SEARCH under way; a message's text is read only for keys that need it.
+type search struct {
+	ss      *session
+	n       int
+	largest uint32
+	i       int
+	m       *view.Message
+	raw     []byte
+	root    *message.Part
+	text    string
+	hasText bool
+}
+
+func (s *search) load(i int, m *view.Message) {
+	s.i, s.m, s.raw, s.root, s.text, s.hasText = i, m, nil, nil, "", false
+}
+
+// open reads and parses the message. A message that is gone or damaged matches nothing.
+func (s *search) open() (bool, error) {
+	if s.root != nil {
+		return true, nil
+	}
+	st, err := s.ss.srv.Store.Message(s.ss.view.Mailbox.ID, s.m.UID)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	b, err := s.ss.srv.Store.Body(st.Body)
+	var ce *segment.CorruptError
+	if errors.As(err, &ce) || errors.Is(err, segment.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer b.Close()
+	o := opened{body: b}
+	if s.raw, err = o.bytes(); err != nil {
+		return false, err
+	}
+	s.root = message.Walk(s.raw, message.DefaultLimits()).Root
+	return true, nil
+}
+
+func (s *search) body() (string, bool, error) {
+	if ok, err := s.open(); !ok || err != nil {
+		return "", false, err
+	}
+	if !s.hasText {
+		s.text, s.hasText = strings.ToLower(message.Text(s.raw, s.root)), true
+	}
+	return s.text, true, nil
+}
+
+var flagKeys = map[string]struct {
+	bit model.Flags
+	on  bool
+}{
+	"ANSWERED": {model.FlagAnswered, true}, "DELETED": {model.FlagDeleted, true}, "DRAFT": {model.FlagDraft, true}, "FLAGGED": {model.FlagFlagged, true}, "SEEN": {model.FlagSeen, true},
+	"UNANSWERED": {model.FlagAnswered, false}, "UNDELETED": {model.FlagDeleted, false}, "UNDRAFT": {model.FlagDraft, false}, "UNFLAGGED": {model.FlagFlagged, false}, "UNSEEN": {model.FlagSeen, false},
+}
+
+func (s *search) match(k *imapparse.Key) (bool, error) {
+	if f, ok := flagKeys[k.Name]; ok {
+		return s.m.Flags&f.bit != 0 == f.on, nil
+	}
+	switch k.Name {
+	case "ALL":
+		return true, nil
+	case "AND":
+		for _, sub := range k.Keys {
+			if ok, err := s.match(sub); !ok || err != nil {
+				return false, err
+			}
+		}
+		return true, nil
+	case "OR":
+		if ok, err := s.match(k.Keys[0]); ok || err != nil {
+			return ok, err
+		}
+		return s.match(k.Keys[1])
+	case "NOT":
+		ok, err := s.match(k.Keys[0])
+		return !ok, err
+	case "SET":
+		return inSet(k.Set, uint32(s.n), uint32(s.i+1)), nil
+	case "UID":
+		return inSet(k.Set, s.largest, uint32(s.m.UID)), nil
+	case "RECENT":
+		return s.m.Recent, nil
+	case "OLD":
+		return !s.m.Recent, nil
+	case "NEW":
+		return s.m.Recent && s.m.Flags&model.FlagSeen == 0, nil
+	case "KEYWORD", "UNKEYWORD":
+		return s.keyword(k.Text) == (k.Name == "KEYWORD"), nil
+	case "LARGER":
+		return s.m.Size > int64(k.Num), nil
+	case "SMALLER":
+		return s.m.Size < int64(k.Num), nil
+	case "BEFORE", "ON", "SINCE":
+		return compareDay(k.Name, time.Unix(s.m.Date, 0).UTC(), k.Date), nil
+	}
+	return s.matchText(k)
+}
+
+func inSet(set imapparse.Set, largest, n uint32) (in bool) {
+	set.Bounds(largest, func(from, to uint32) { in = in || n >= from && n <= to })
+	return in
+}
+
+func (s *search) keyword(name string) bool {
+	i := slices.IndexFunc(s.ss.view.Mailbox.Keywords, func(k string) bool { return strings.EqualFold(k, name) })
+	return i >= 0 && slices.Contains(s.m.Keywords, uint16(i))
+}
+
+// compareDay compares dates without time and zone (RFC 3501 §6.4.4).
+func compareDay(key string, at, day time.Time) bool {
+	y, m, d := at.Date()
+	date := time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
+	switch strings.TrimPrefix(key, "SENT") {
+	case "BEFORE":
+		return date.Before(day)
+	case "SINCE":
+		return !date.Before(day)
+	}
+	return date.Equal(day)
+}
+
+// matchText does the keys that look into the message.
+func (s *search) matchText(k *imapparse.Key) (bool, error) {
+	if ok, err := s.open(); !ok || err != nil {
+		return false, err
+	}
+	h := &s.root.Header
+	switch k.Name {
+	case "SENTBEFORE", "SENTON", "SENTSINCE":
+		at, err := mail.ParseDate(h.Get("Date"))
+		return err == nil && compareDay(k.Name, at, k.Date), nil
+	case "FROM", "TO", "CC", "BCC", "SUBJECT":
+		return fieldHas(h, k.Name, k.Text), nil
+	case "HEADER":
+		return fieldHas(h, k.Text, k.Text2), nil
+	}
+	want := strings.ToLower(k.Text)
+	text, ok, err := s.body()
+	if !ok || err != nil {
+		return false, err
+	}
+	if strings.Contains(text, want) {
+		return true, nil
+	}
+	if k.Name == "TEXT" {
+		for i := range h.Fields {
+			if strings.Contains(strings.ToLower(h.Fields[i].Name+": "+message.Decode(h.Fields[i].Value)), want) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// fieldHas tells whether a field of a name contains a text; an empty text only asks for the field.
+func fieldHas(h *message.Header, name, text string) bool {
+	text = strings.ToLower(text)
+	for i := range h.Fields {
+		if f := &h.Fields[i]; strings.EqualFold(f.Name, name) && (text == "" || strings.Contains(strings.ToLower(message.Decode(f.Value)), text)) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,244 @@
+package mail
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"mailplusd/mail/certs"
+	"mailplusd/mail/commit"
+	"mailplusd/mail/directory"
+	"mailplusd/mail/imapd"
+	"mailplusd/mail/login"
+	"mailplusd/mail/maillog"
+	"mailplusd/mail/model"
+	"mailplusd/mail/pop3d"
+	"mailplusd/mail/queue"
+	"mailplusd/mail/smtpd"
+	"mailplusd/mail/state"
+	"mailplusd/mail/store"
+	"mailplusd/mail/store/segment"
+	"mailplusd/mail/wire"
+)
+
+// Options of New.
+type Options struct {
+	Data    string // directory for what only this node keeps
+	Bind    string // fixed address of all listeners; empty: as the settings say
+	State   *state.State
+	Bodies  *segment.Store
+	Log     *slog.Logger
+	Leading func() bool
+}
+
+// Server is the mail server of one node.
+type Server struct {
+	State     *state.State
+	Store     *store.Store
+	Bodies    *segment.Store
+	Directory *directory.Directory
+	Login     *login.Login
+	MailLog   *maillog.Log
+	Keyring   *certs.Keyring
+	Queue     *queue.Queue
+	Listeners *Listeners
+	Commit    *commit.Committer
+
+	log     *slog.Logger
+	leading func() bool
+	smtp    *smtpd.Server
+	imap    *imapd.Server
+	pop3    *pop3d.Server
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+}
+
+// New puts the server together; Start opens it to the world.
+func New(o Options) (*Server, error) {
+	s := &Server{State: o.State, Bodies: o.Bodies, log: o.Log, leading: o.Leading}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.Store = store.New(o.State, o.Bodies)
+	s.Directory = directory.New(o.State, o.Log)
+	var err error
+	if s.MailLog, err = maillog.Open(maillog.Options{Path: filepath.Join(o.Data, "maillog.db"), Logger: o.Log}); err != nil {
+		return nil, err
+	}
+	s.Keyring = certs.NewKeyring()
+	s.Login = s.newLogin()
+	s.Commit = &commit.Committer{Store: s.Store, Log: s.MailLog, Now: time.Now}
+	s.newQueue()
+	s.newProtocols()
+	s.Listeners = &Listeners{Bind: o.Bind, Log: o.Log, Make: s.wireConfig, Open: s.serve}
+	return s, nil
+}
+
+func (s *Server) newProtocols() {
+	s.smtp = &smtpd.Server{
+		Chain: Chain, Store: s.Store, Commit: s.Commit, Login: s.Login, Directory: s.Directory,
+		Settings: s.State.Current, Log: s.log, MailLog: s.MailLog, Now: time.Now, Ready: func() bool { return true },
+	}
+	s.pop3 = &pop3d.Server{Store: s.Store, Login: s.Login, Settings: s.State.Current, Log: s.log}
+	s.imap = &imapd.Server{Store: s.Store, Login: s.Login, Settings: s.State.Current, Log: s.log}
+}
+
+// Start opens the listeners, and keeps them and the certificates as the settings say.
+func (s *Server) Start() {
+	s.reload()
+	w := s.State.WatchTopic(state.TopicRows)
+	s.wg.Add(1)
+	go func() {
+		defer s.wg.Done()
+		defer w.Close()
+		for {
+			select {
+			case <-s.ctx.Done():
+				return
+			case <-w.C():
+				s.reload()
+			}
+		}
+	}()
+	s.wg.Add(1)
+	go func() {
+		defer s.wg.Done()
+		s.Queue.Run(s.ctx)
+	}()
+	s.wg.Add(1)
+	go func() {
+		defer s.wg.Done()
+		s.houseKeeping()
+	}()
+}
+
+// reload brings what follows from rows up to date.
+func (s *Server) reload() {
+	if err := s.loadCertificates(); err != nil {
+		s.log.Error("certificates can't be loaded", "err", err)
+	}
+	s.Listeners.Apply(s.State.Current())
+}
+
+func (s *Server) loadCertificates() error {
+	rows, err := state.Certificates.List(s.State, "")
+	if err != nil {
+		return err
+	}
+	list := make([]certs.Certificate, 0, len(rows))
+	def := ""
+	for _, r := range rows {
+		list = append(list, certs.Certificate{Name: r.Name, CertPEM: []byte(r.Cert), KeyPEM: []byte(r.Key), Source: r.Source})
+		if r.Default || def == "" {
+			def = r.Name
+		}
+	}
+	return s.Keyring.Load(list, def)
+}
+
+// Stop says goodbye to clients, finishes what was accepted and closes what New opened.
+func (s *Server) Stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	s.Listeners.Shutdown(ctx)
+	s.cancel()
+	s.wg.Wait()
+	if err := s.MailLog.Close(); err != nil {
+		s.log.Error("mail log not closed cleanly", "err", err)
+	}
+}
+
+// wireConfig is how the gate treats the connections of a listener.
+func (s *Server) wireConfig(name string) wire.Config {
+	set := s.State.Current()
+	cfg := wire.Config{
+		TLS: func(h *tls.ClientHelloInfo) (*tls.Config, error) { return s.Keyring.Config(), nil },
+		Log: s.log, Timeouts: wire.DefaultTimeouts,
+		Limits: wire.Limits{MaxConns: set.Delivery.ConnectionLimit, MaxPerIP: set.Delivery.PerAddressLimit},
+	}
+	switch name {
+	case "smtp", "smtps", "submission":
+		cfg.Protocol = s.smtp.Gate(smtpd.Kind(name))
+		cfg.ImplicitTLS = name == "smtps"
+	case "imap", "imaps":
+		cfg.Protocol, cfg.Timeouts = wire.IMAP{}, imapTimeouts
+		cfg.ImplicitTLS = name == "imaps"
+		if name == "imap" && !set.Services.IMAP.TLS {
+			cfg.TLS = nil
+		}
+	case "pop3", "pop3s":
+		cfg.Protocol, cfg.Timeouts = wire.POP3{}, pop3d.Timeouts
+		cfg.ImplicitTLS = name == "pop3s"
+		if name == "pop3" && !set.Services.POP3.TLS {
+			cfg.TLS = nil
+		}
+	}
+	return cfg
+}
+
+var imapTimeouts = wire.Timeouts{
+	Idle: 31 * time.Minute, Command: 2 * time.Minute, Data: 3 * time.Minute, MinRate: 64, Write: 5 * time.Minute,
+}
+
+// serve runs a protocol on a new listener.
+func (s *Server) serve(name string, l *wire.Listener) (stop func()) {
+	done := make(chan struct{})
+	run := func(serve func() error) {
+		go func() {
+			defer close(done)
+			if err := serve(); err != nil {
+				s.log.Debug("listener ended", "listener", name, "err", err)
+			}
+		}()
+	}
+	switch name {
+	case "imap", "imaps":
+		run(func() error { return s.imap.Serve(l) })
+	case "pop3", "pop3s":
+		run(func() error { return s.pop3.Serve(l) })
+	default:
+		engine := s.smtp.Engine(smtpd.Kind(name))
+		run(func() error { return engine.Serve(l) })
+		return func() { engine.Close(); <-done }
+	}
+	return func() { <-done }
+}
+
+// newLogin joins login with the directory.
+func (s *Server) newLogin() *login.Login {
+	return login.New(login.Options{Directory: accounts{s}, Policy: s.loginPolicy, Logger: s.log})
+}
+
+func (s *Server) loginPolicy() login.Policy {
+	l := s.State.Current().Login
+	return login.Policy{
+		MaxFailures: l.MaxFailures, Window: time.Duration(l.WindowMinutes) * time.Minute,
+		LockTime: time.Duration(l.LockMinutes) * time.Minute, MinPassword: l.MinPassword,
+	}
+}
+
+// accounts shows the directory to login.
+type accounts struct{ s *Server }
+
+// Lookup implements login.Directory.
+func (a accounts) Lookup(_ context.Context, name string) (login.Credential, error) {
+	pic, err := a.s.Directory.Now()
+	if err != nil {
+		return login.Credential{}, fmt.Errorf("%w: %w", login.ErrTemporary, err)
+	}
+	acc := pic.Login(name)
+	if acc == nil {
+		return login.Credential{}, login.ErrUnknown
+	}
+	c := login.Credential{
+		AccountID: acc.ID, Name: acc.Name, Hash: acc.Hash, Enabled: !acc.Disabled, Activated: acc.Activated,
+		Supported: acc.Status() != model.UserUnsupported, Admin: pic.IsAdmin(acc), Addresses: acc.Addresses,
+	}
+	for _, d := range acc.Deny {
+		c.Denied = append(c.Denied, login.Service(d))
+	}
+	return c, nil
+}

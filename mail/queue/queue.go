@@ -1,0 +1,307 @@
+// Package queue delivers what waits for other servers: it takes recipients whose turn has
+// come, groups them by message and destination, tries, and records what happened in the
+// replicated state. Destinations don't hold each other up.
+package queue
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"mailplusd/mail/dsn"
+	"mailplusd/mail/maillog"
+	"mailplusd/mail/model"
+	"mailplusd/mail/remote"
+	"mailplusd/mail/state"
+	"mailplusd/mail/store/segment"
+)
+
+// Deliverer tries a destination.
+type Deliverer interface {
+	Deliver(ctx context.Context, j remote.Job) []remote.Result
+}
+
+// State is what the queue reads and writes.
+type State interface {
+	DueBefore(at int64, limit int) ([]state.Due, int64, error)
+	Queued(id model.QueueID) (model.QueueMessage, []model.QueueRcpt, error)
+	WatchTopic(state.Topic) *state.Watch
+	Do(ctx context.Context, ops []state.Operation, out ...any) error
+	Current() *model.Settings
+}
+
+// Queue is the scheduler of one node; it works only while the node leads.
+type Queue struct {
+	State   State
+	Remote  Deliverer
+	Body    func(model.BodyID) (*segment.Body, error)
+	Notify  func(ctx context.Context, to string, raw []byte, with state.Operation) error // delivers a DSN in the entry of with
+	Leading func() bool
+	MailLog maillog.Emitter
+	Log     *slog.Logger
+	Now     func() time.Time
+
+	mu     sync.Mutex
+	active map[key]bool   // being tried
+	dest   map[string]int // attempts per destination
+	wg     sync.WaitGroup
+	kick   chan struct{}
+}
+
+type key struct {
+	id model.QueueID
+	n  uint32
+}
+
+// Processing tells whether a recipient is being tried right now.
+func (q *Queue) Processing(id model.QueueID, n uint32) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.active[key{id, n}]
+}
+
+const dueBatch = 2000
+
+// Run works until the context ends, and returns when no attempt is under way.
+func (q *Queue) Run(ctx context.Context) {
+	q.active, q.dest, q.kick = map[key]bool{}, map[string]int{}, make(chan struct{}, 1)
+	w := q.State.WatchTopic(state.TopicQueue)
+	defer w.Close()
+	defer q.wg.Wait()
+	for {
+		wait := time.Hour
+		if q.Leading() {
+			next := q.start(ctx)
+			if next > 0 {
+				wait = min(wait, max(time.Unix(0, next).Sub(q.Now()), 10*time.Millisecond))
+			}
+		} else {
+			wait = time.Second
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-w.C():
+		case <-q.kick:
+		case <-t.C:
+		}
+		t.Stop()
+	}
+}
+
+// start begins attempts for what is due and gives the time of the next one.
+func (q *Queue) start(ctx context.Context) (next int64) {
+	now := q.Now()
+	due, next, err := q.State.DueBefore(now.UnixNano(), dueBatch)
+	if err != nil {
+		q.Log.Error("queue can't be read", "err", err)
+		return now.Add(time.Second).UnixNano()
+	}
+	set := q.State.Current().Queue
+	byMessage := map[model.QueueID][]uint32{}
+	var order []model.QueueID
+	q.mu.Lock()
+	for _, d := range due {
+		if q.active[key{d.Queue, d.N}] {
+			continue
+		}
+		if byMessage[d.Queue] == nil {
+			order = append(order, d.Queue)
+		}
+		byMessage[d.Queue] = append(byMessage[d.Queue], d.N)
+	}
+	q.mu.Unlock()
+	for _, id := range order {
+		msg, rcpts, err := q.State.Queued(id)
+		if err != nil {
+			continue // cleared meanwhile
+		}
+		groups := map[string][]model.QueueRcpt{}
+		for _, r := range rcpts {
+			if slices.Contains(byMessage[id], r.N) {
+				groups[r.Domain] = append(groups[r.Domain], r)
+			}
+		}
+		for domain, list := range groups {
+			q.begin(ctx, msg, domain, list, set)
+		}
+	}
+	return next
+}
+
+// begin starts one attempt unless the destination, or everything, has enough of them; then it is
+// started when one of those ends.
+func (q *Queue) begin(ctx context.Context, msg model.QueueMessage, domain string, list []model.QueueRcpt, set model.Queue) {
+	q.mu.Lock()
+	total := 0
+	for _, n := range q.dest {
+		total += n
+	}
+	if q.dest[domain] >= set.PerDestination || total >= set.Concurrency {
+		q.mu.Unlock()
+		return
+	}
+	q.dest[domain]++
+	for _, r := range list {
+		q.active[key{msg.ID, r.N}] = true
+	}
+	q.mu.Unlock()
+	q.wg.Add(1)
+	go func() {
+		defer q.wg.Done()
+		q.attempt(ctx, msg, domain, list)
+		q.mu.Lock()
+		if q.dest[domain]--; q.dest[domain] == 0 {
+			delete(q.dest, domain)
+		}
+		for _, r := range list {
+			delete(q.active, key{msg.ID, r.N})
+		}
+		q.mu.Unlock()
+		select {
+		case q.kick <- struct{}{}:
+		default:
+		}
+	}()
+}
+
+// attempt tries once and records the outcome.
+func (q *Queue) attempt(ctx context.Context, msg model.QueueMessage, domain string, list []model.QueueRcpt) {
+	tctx, cancel := context.WithTimeout(ctx, 30*time.Minute)
+	defer cancel()
+	j := remote.Job{From: msg.From, EnvID: msg.EnvID, Ret: msg.Ret, Domain: domain, Rcpts: list, UTF8: msg.UTF8, EightBit: msg.EightBit,
+		Size: msg.Size - int64(msg.Skip), Open: func() (io.ReadCloser, error) { return q.open(&msg) }}
+	results := q.Remote.Deliver(tctx, j)
+	if ctx.Err() != nil {
+		return // stopping: what is not known to be delivered is tried again
+	}
+	op := state.Attempt{Queue: msg.ID}
+	var failed, relayed []dsn.Rcpt
+	for i := range results {
+		res, r := &results[i], rcpt(list, results[i].N)
+		a := q.judge(&msg, r, res)
+		op.Results = append(op.Results, a)
+		q.report(&msg, r, a)
+		d := dsn.Rcpt{Address: r.Address, ORcpt: r.ORcpt, Code: a.Code, Reason: a.Reason, Remote: a.Remote, At: q.Now()}
+		switch {
+		case a.Outcome == model.OutcomeFailed && dsn.Wanted(r, dsn.Failed):
+			failed = append(failed, d)
+		case a.Outcome == model.OutcomeDelivered && dsn.Wanted(r, dsn.Relayed):
+			relayed = append(relayed, d)
+		}
+	}
+	q.record(ctx, &msg, op, failed, relayed)
+}
+
+func rcpt(list []model.QueueRcpt, n uint32) *model.QueueRcpt {
+	for i := range list {
+		if list[i].N == n {
+			return &list[i]
+		}
+	}
+	return &model.QueueRcpt{N: n}
+}
+
+// judge turns a failure for now into one for good when the message's life time has run out, and
+// otherwise sets the next attempt: doubled each time, with a little disorder.
+func (q *Queue) judge(msg *model.QueueMessage, r *model.QueueRcpt, res *remote.Result) state.AttemptResult {
+	a := state.AttemptResult{N: res.N, Outcome: res.Outcome, Code: res.Code, Reason: res.Reason, Remote: res.Remote, TLS: res.TLS}
+	if a.Outcome != model.OutcomeDeferred {
+		return a
+	}
+	now, set := q.Now(), q.State.Current().Queue
+	if now.UnixNano() >= msg.Expires {
+		a.Outcome = model.OutcomeFailed
+		a.Reason = "not delivered within " + time.Duration(msg.Expires-msg.Created).Round(time.Minute).String() + "; the last answer was: " + a.Reason
+		return a
+	}
+	wait := Backoff(r.Attempts, set)
+	wait += time.Duration(rand.Int64N(int64(wait)/8 + 1))
+	a.Next = min(now.Add(wait).UnixNano(), msg.Expires)
+	return a
+}
+
+// Backoff is the wait behind an attempt: min-backoff, doubled each time, max-backoff at most (I.28).
+func Backoff(attempts uint32, set model.Queue) time.Duration {
+	wait, most := time.Duration(set.MinBackoffSec)*time.Second, time.Duration(set.MaxBackoffSec)*time.Second
+	for range min(attempts, 30) {
+		if wait *= 2; wait >= most {
+			return most
+		}
+	}
+	return min(wait, most)
+}
+
+// record stores the outcome, and a notification to the sender in the same entry. A message without
+// sender gets none (RFC 5321 §6.1).
+func (q *Queue) record(ctx context.Context, msg *model.QueueMessage, op state.Attempt, failed, relayed []dsn.Rcpt) {
+	ctx = context.WithoutCancel(ctx)
+	var err error
+	kind, list := dsn.Failed, failed
+	if len(failed) == 0 {
+		kind, list = dsn.Relayed, relayed
+	}
+	if len(list) > 0 && msg.From != "" {
+		rep := dsn.Report{
+			Kind: kind, Hostname: q.State.Current().System.Hostname, To: msg.From, EnvID: msg.EnvID,
+			Arrived: time.Unix(0, msg.Created), Now: q.Now(), Rcpts: list, Header: q.header(msg),
+		}
+		err = q.Notify(ctx, msg.From, rep.Build(), op)
+	} else {
+		err = q.State.Do(ctx, []state.Operation{op})
+	}
+	if err != nil {
+		q.Log.Error("delivery attempt not recorded; it is tried again and may arrive twice", "queue", uint64(msg.ID), "err", err)
+	}
+}
+
+// open reads a message as it goes out: without the Return-Path of local delivery.
+func (q *Queue) open(msg *model.QueueMessage) (io.ReadCloser, error) {
+	b, err := q.Body(msg.Body)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := b.Seek(int64(msg.Skip), io.SeekStart); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (q *Queue) header(msg *model.QueueMessage) []byte {
+	r, err := q.open(msg)
+	if err != nil {
+		return nil
+	}
+	defer r.Close()
+	raw, _ := io.ReadAll(io.LimitReader(r, 64<<10))
+	if i := bytes.Index(raw, []byte("\r\n\r\n")); i >= 0 {
+		raw = raw[:i+2]
+	}
+	return raw
+}
+
+// report writes a line of the mail log: sent or bounced per remote recipient (R10.77, R10.79).
+func (q *Queue) report(msg *model.QueueMessage, r *model.QueueRcpt, a state.AttemptResult) {
+	ev := maillog.Event{
+		TraceID: msg.TraceID, MessageID: msg.MessageID, Sender: msg.From, Recipient: r.Address, Subject: msg.Subject, Size: msg.Size,
+		Remote: a.Remote, Code: a.Code, Reason: a.Reason,
+	}
+	switch a.Outcome {
+	case model.OutcomeDelivered:
+		ev.Type, ev.Status = maillog.Sent, maillog.Sent
+	case model.OutcomeFailed:
+		ev.Type, ev.Status = maillog.Bounced, maillog.Bounced
+	default:
+		ev.Type = maillog.Deferred
+	}
+	q.MailLog.Emit(ev)
+	q.Log.Info("delivery", "id", msg.TraceID, "queue", uint64(msg.ID), "to", r.Address, "outcome", string(a.Outcome), "remote", a.Remote, "tls", a.TLS, "reason", a.Reason)
+}

@@ -1,0 +1,248 @@
+// Command bench measures mail servers side by side on loopback: the same load, one after
+// the other in one run, so that the ratio means something on a noisy machine.
+//
+//	bench -server NAME=SMTP,IMAP [-server …] -user u1,u2 -password P
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+type server struct{ name, smtp, imap string }
+
+type servers []server
+
+func (s *servers) String() string { return fmt.Sprint(*s) }
+
+func (s *servers) Set(v string) error {
+	name, rest, ok := strings.Cut(v, "=")
+	smtp, imap, ok2 := strings.Cut(rest, ",")
+	if !ok || !ok2 {
+		return fmt.Errorf("%q is not NAME=SMTP,IMAP", v)
+	}
+	*s = append(*s, server{name, smtp, imap})
+	return nil
+}
+
+// work is one row of the table.
+type work struct {
+	name               string
+	conns, count, size int
+}
+
+func main() {
+	var list servers
+	flag.Var(&list, "server", "NAME=SMTP-address,IMAP-address; twice to compare")
+	users := flag.String("user", "alice,bob", "accounts, by turns")
+	domain := flag.String("domain", "example.test", "their domain")
+	password := flag.String("password", "", "their password")
+	rounds := flag.Int("rounds", 3, "rounds; the median is shown")
+	scale := flag.Float64("scale", 1, "share of the messages to send")
+	big := flag.Int("mailbox", 20000, "messages in the mailbox that is listed; 0: don't")
+	flag.Parse()
+	names := strings.Split(*users, ",")
+	rcpts := make([]string, len(names))
+	for i, n := range names {
+		rcpts[i] = n + "@" + *domain
+	}
+	b := bench{list: list, names: names, rcpts: rcpts, password: *password, rounds: *rounds}
+	n := func(count int) int { return max(int(float64(count)**scale), 20) }
+	for _, w := range []work{
+		{"4 KB messages, 64 connections", 64, n(4000), 4096},
+		{"4 KB messages, 1 connection", 1, n(600), 4096},
+		{"100 KB messages, 16 connections", 16, n(800), 100 << 10},
+	} {
+		if err := b.deliver(w); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+	}
+	if *big > 0 {
+		if err := b.fetch(*big); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+	}
+	if err := b.idle(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+type bench struct {
+	list     []server
+	names    []string
+	rcpts    []string
+	password string
+	rounds   int
+}
+
+func (b *bench) total(s server) (int, error) {
+	sum := 0
+	for _, u := range b.names {
+		m, err := dialIMAP(s.imap, u, b.password, false)
+		if err != nil {
+			return 0, err
+		}
+		n, err := m.messages("INBOX")
+		m.c.Close()
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
+}
+
+// deliver measures messages per second until all of them are visible by IMAP.
+func (b *bench) deliver(w work) error {
+	rates := map[string][]float64{}
+	for range b.rounds {
+		for _, s := range b.list {
+			before, err := b.total(s)
+			if err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+			start := time.Now()
+			if err := sendLoad(s.smtp, w.conns, w.count, w.size, b.rcpts); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+			for {
+				now, err := b.total(s)
+				if err != nil {
+					return fmt.Errorf("%s: %w", s.name, err)
+				}
+				if now >= before+w.count {
+					break
+				}
+				if time.Since(start) > 5*time.Minute {
+					return fmt.Errorf("%s: %d of %d messages visible after 5 minutes", s.name, now-before, w.count)
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+			rates[s.name] = append(rates[s.name], float64(w.count)/time.Since(start).Seconds())
+		}
+	}
+	b.row(w.name, "messages/s", rates, false)
+	return nil
+}
+
+// fetch measures SELECT and FETCH over a large mailbox with warm caches.
+func (b *bench) fetch(count int) error {
+	for _, s := range b.list {
+		have, err := b.total(s)
+		if err != nil {
+			return err
+		}
+		if missing := count*len(b.names) - have; missing > 0 {
+			if err := sendLoad(s.smtp, 32, missing, 1024, b.rcpts); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+		}
+		for start := time.Now(); ; {
+			if n, err := b.total(s); err != nil || n >= count*len(b.names) {
+				if err != nil {
+					return err
+				}
+				break
+			}
+			if time.Since(start) > 10*time.Minute {
+				return fmt.Errorf("%s: the mailbox did not fill", s.name)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	for _, c := range []struct{ name, cmd string }{
+		{"SELECT, FETCH 1:* (UID FLAGS)", "FETCH 1:20000 (UID FLAGS)"},
+		{"SELECT, FETCH 1:* (ENVELOPE)", "FETCH 1:20000 (ENVELOPE)"},
+	} {
+		times := map[string][]float64{}
+		for round := range b.rounds + 2 {
+			for _, s := range b.list {
+				m, err := dialIMAP(s.imap, b.names[0], b.password, false)
+				if err != nil {
+					return err
+				}
+				start := time.Now()
+				if _, err := m.do("SELECT INBOX"); err != nil {
+					return err
+				}
+				if _, err := m.do("%s", c.cmd); err != nil {
+					return err
+				}
+				if round >= 2 { // the first rounds warm the caches
+					times[s.name] = append(times[s.name], time.Since(start).Seconds()*1000)
+				}
+				m.c.Close()
+			}
+		}
+		b.row(c.name, "ms", times, true)
+	}
+	return nil
+}
+
+// idle measures the time from the end of DATA to the EXISTS that an idle client sees.
+func (b *bench) idle() error {
+	times := map[string][]float64{}
+	for _, s := range b.list {
+		m, err := dialIMAP(s.imap, b.names[0], b.password, false)
+		if err != nil {
+			return err
+		}
+		if _, err := m.do("SELECT INBOX"); err != nil {
+			return err
+		}
+		fmt.Fprintf(m.c, "i IDLE\r\n")
+		if _, err := m.r.ReadString('\n'); err != nil {
+			return err
+		}
+		for range 21 {
+			if err := sendLoad(s.smtp, 1, 1, 4096, b.rcpts[:1]); err != nil {
+				return err
+			}
+			start := time.Now()
+			m.c.SetReadDeadline(start.Add(time.Minute))
+			for {
+				line, err := m.r.ReadString('\n')
+				if err != nil {
+					return fmt.Errorf("%s: IDLE: %w", s.name, err)
+				}
+				if strings.Contains(line, "EXISTS") {
+					break
+				}
+			}
+			times[s.name] = append(times[s.name], time.Since(start).Seconds()*1000)
+		}
+		m.c.Close()
+	}
+	b.row("IDLE wake-up after the 250", "ms", times, true)
+	return nil
+}
+
+func median(v []float64) float64 {
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
+// row prints a line of the table; the ratio is the first server against the second.
+func (b *bench) row(name, unit string, values map[string][]float64, less bool) {
+	fmt.Printf("| %s |", name)
+	var m []float64
+	for _, s := range b.list {
+		m = append(m, median(values[s.name]))
+		fmt.Printf(" %s %.4g %s |", s.name, m[len(m)-1], unit)
+	}
+	if len(m) > 1 {
+		ratio := m[0] / m[1]
+		if less {
+			ratio = m[1] / m[0]
+		}
+		fmt.Printf(" %.2f times |", ratio)
+	}
+	fmt.Println()
+}

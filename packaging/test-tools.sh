@@ -1,0 +1,24 @@
+#!/bin/sh
+# Installs the programs that tests talk to, where that is possible. Never fails: tests skip with a word.
+want="swaks:swaks mbsync:isync mutt:mutt s-nail:s-nail fetchmail:fetchmail curl:curl openssl:openssl postfix:postfix tmux:tmux"
+missing=""
+for w in $want; do
+	prog=${w%%:*} pkg=${w##*:}
+	PATH=$PATH:/usr/sbin:/sbin command -v "$prog" >/dev/null 2>&1 || missing="$missing $pkg"
+done
+perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl"
+[ -z "$missing" ] && exit 0
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+	echo "test tools missing:$missing (tests that need them skip)"
+	exit 0
+fi
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+{ apt-get -q -y update && apt-get -q -y install --no-install-recommends $missing; } >"$log" 2>&1 ||
+	{ echo "could not install:$missing"; tail -3 "$log"; }
+rm -f "$log"
+# Debian starts what it installs; the tests start their own.
+for s in postfix; do
+	[ -x "/etc/init.d/$s" ] && "/etc/init.d/$s" stop >/dev/null 2>&1
+done
+exit 0
