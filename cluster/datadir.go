@@ -47,7 +47,7 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("%w: %s is held by process %s; stop it first", ErrLocked, dir, owner)
 	}
 	pid := strconv.AppendInt(nil, int64(os.Getpid()), 10)
-	if err := f.Truncate(0); err == nil {
+	if err = f.Truncate(0); err == nil {
 		_, err = f.WriteAt(append(pid, '\n'), 0)
 	}
 	if err != nil {

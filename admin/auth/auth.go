@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"fmt"
 	"net"
 	"os"
 	"os/user"
@@ -93,7 +92,7 @@ func HashToken(token string) []byte {
 func Denied(a Actor, o op.Any) *op.Error {
 	e := op.Errorf(op.Forbidden, "%s may not %s: that takes the role %s", a.Name, o.Name(), o.Spec().Role)
 	if a.How == "socket" {
-		e.Remedy = "sudo mpctl " + o.Name() + fmt.Sprint(" …")
+		e.Remedy = "sudo mpctl " + o.Name() + " …"
 	}
 	return e
 }

@@ -129,8 +129,8 @@ func (s *Server) bulkActivation(to model.Activation) func(*state.Tx) (func(*api.
 	}
 }
 
-func (s *Server) accountGroupList(_ context.Context, _ *Call, in *api.ListIn) ([]api.AccountGroupRow, error) {
-	groups, err := s.groupList(nil, nil, in)
+func (s *Server) accountGroupList(ctx context.Context, c *Call, in *api.ListIn) ([]api.AccountGroupRow, error) {
+	groups, err := s.groupList(ctx, c, in)
 	if err != nil {
 		return nil, err
 	}

@@ -360,9 +360,7 @@ func (s *Server) aliasSet(ctx context.Context, c *Call, in *api.AliasSetIn) (api
 		if len(members) == 0 {
 			members = aliasRow(a).Members
 		}
-		for _, m := range in.Add {
-			members = append(members, m)
-		}
+		members = append(members, in.Add...)
 		for _, m := range in.Remove {
 			gone, err := parseMember(tx, d, m)
 			if err != nil {

@@ -13,7 +13,7 @@ import (
 
 // lockDir takes the data directory for this process until it ends. A second process is told
 // which one has it.
-func lockDir(dir string) error {
+func (n *node) lockDir(dir string) error {
 	f, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
@@ -23,12 +23,10 @@ func lockDir(dir string) error {
 		f.Close()
 		return fmt.Errorf("%s is in use by another mailplusd (process %s); stop that one first, or give another --data", dir, strings.TrimSpace(string(pid)))
 	}
-	if err := f.Truncate(0); err == nil {
-		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	n.later(func() { f.Close() })
+	if err := f.Truncate(0); err != nil {
+		return err
 	}
-	lockFile = f
+	_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	return err
 }
-
-// lockFile stays open as long as the process lives.
-var lockFile *os.File

@@ -89,7 +89,7 @@ func (n *node) openData(context.Context) error {
 func (n *node) path(elem string) string { return filepath.Join(n.cfg.Data, elem) }
 
 func (n *node) openState(context.Context) (err error) {
-	if err := lockDir(n.cfg.Data); err != nil {
+	if err := n.lockDir(n.cfg.Data); err != nil {
 		return err
 	}
 	if n.state, err = state.Open(state.Options{Dir: n.path("state"), Logger: n.log}); err != nil {

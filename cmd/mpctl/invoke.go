@@ -22,6 +22,12 @@ import (
 
 // connect makes the client that flags, environment and context ask for.
 func (g *globals) connect() (*client.Client, error) {
+	if g.context == "" {
+		g.context = os.Getenv("MPCTL_CONTEXT")
+	}
+	if g.socket == "" && g.server == "" && g.context == "" {
+		g.socket = os.Getenv("MPCTL_SOCKET")
+	}
 	if err := g.applyContext(); err != nil {
 		return nil, err
 	}
@@ -254,11 +260,7 @@ func writeRow(enc *json.Encoder, header, rec []string, fields map[string]op.Fiel
 			continue
 		}
 		if kind(f.Type) == reflect.Slice {
-			var list []string
-			for _, item := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ';' || r == ' ' }) {
-				list = append(list, item)
-			}
-			row[name] = list
+			row[name] = strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ';' || r == ' ' })
 			continue
 		}
 		v, err := parseValue(&f, text)

@@ -312,7 +312,7 @@ func (g *globals) printDiff(diff []op.FieldDiff) error {
 
 // style is a colour on a terminal and nothing elsewhere.
 func (g *globals) style(colour string) lipgloss.Style {
-	if g.noColor || !term.IsTerminal(int(os.Stdout.Fd())) {
+	if g.noColor || os.Getenv("NO_COLOR") != "" || !term.IsTerminal(int(os.Stdout.Fd())) {
 		return lipgloss.NewStyle()
 	}
 	return lipgloss.NewStyle().Foreground(lipgloss.Color(colour))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"strings"
 
 	"mailplusd/admin/client"
@@ -35,13 +34,13 @@ func tree(g *globals, ops []op.Any) *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 	}
 	pf := root.PersistentFlags()
-	pf.StringVar(&g.socket, "socket", os.Getenv("MPCTL_SOCKET"), "admin socket (default $MPCTL_SOCKET or "+client.DefaultSocket+")")
+	pf.StringVar(&g.socket, "socket", "", "admin socket (default $MPCTL_SOCKET, or "+client.DefaultSocket+")")
 	pf.StringVar(&g.server, "server", "", "HOST:PORT of the daemon's TLS listener instead of the socket")
 	pf.StringVar(&g.ca, "ca", "", "with --server: file with the certificate to trust")
 	pf.StringVar(&g.login, "login", "", "with --server: account to log in as; the password is asked for")
 	pf.StringVar(&g.loginFile, "login-password-file", "", "with --login: file with the password, - for standard input")
 	pf.StringVar(&g.tokenFile, "token-file", "", "with --server: file with a login token")
-	pf.StringVar(&g.context, "context", os.Getenv("MPCTL_CONTEXT"), "named settings of ~/.config/mpctl/config.yaml")
+	pf.StringVar(&g.context, "context", "", "named settings of ~/.config/mpctl/config.yaml")
 	pf.StringVarP(&g.output, "output", "o", "table", "table, wide, json, jsonl, yaml, csv or name")
 	pf.StringVar(&g.filter, "filter", "", "only rows for which this holds: field=value, !=, ~, >, <, joined by and")
 	pf.BoolVar(&g.dryRun, "dry-run", false, "show what would change, change nothing")
@@ -49,7 +48,7 @@ func tree(g *globals, ops []op.Any) *cobra.Command {
 	pf.StringVar(&g.confirm, "confirm", "", "name of what is deleted, where --yes is not enough")
 	pf.BoolVar(&g.ifNotExists, "if-not-exists", false, "succeed when the thing exists already")
 	pf.BoolVar(&g.ifExists, "if-exists", false, "succeed when the thing is not there")
-	pf.BoolVar(&g.noColor, "no-color", os.Getenv("NO_COLOR") != "", "no colours")
+	pf.BoolVar(&g.noColor, "no-color", false, "no colours; also NO_COLOR")
 	registerEnum(root, "output", outputs)
 	for _, o := range ops {
 		parent := root
@@ -64,7 +63,7 @@ func tree(g *globals, ops []op.Any) *cobra.Command {
 		}
 		parent.AddCommand(c)
 	}
-	root.AddCommand(contextCommand(g))
+	root.AddCommand(contextCommand(g), genDocsCommand(root))
 	return root
 }
 

@@ -153,10 +153,14 @@ func (c *Committer) trace(e *flow.Envelope) []byte {
 
 // report writes one line per user here, and one per alias (R10.72–R10.75).
 func (c *Committer) report(e *flow.Envelope, p *Plan, size int64) {
+	client := ""
+	if e.Client.IsValid() {
+		client = e.Client.String()
+	}
 	for _, l := range p.lines {
 		c.Log.Emit(maillog.Event{
 			Type: maillog.Received, Status: maillog.Received, TraceID: e.ID, MessageID: e.Facts.MessageID,
-			Sender: e.From.String(), Recipient: l.rcpt, Subject: e.Facts.Subject, Size: size, ClientIP: e.Client.String(),
+			Sender: e.From.String(), Recipient: l.rcpt, Subject: e.Facts.Subject, Size: size, ClientIP: client,
 		})
 	}
 }

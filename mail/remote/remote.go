@@ -147,8 +147,7 @@ func (c *Client) try(ctx context.Context, j Job, t target) (res []Result, next b
 	}
 	cl, protection, err := c.connect(ctx, t, ap)
 	if err != nil {
-		var se *smtp.SMTPError
-		return all(j, err, where), !errors.As(err, &se) || se.Code < 500 || true
+		return all(j, err, where), true
 	}
 	defer cl.Close()
 	stop := context.AfterFunc(ctx, func() { cl.Close() })
@@ -168,7 +167,7 @@ func (c *Client) try(ctx context.Context, j Job, t target) (res []Result, next b
 
 // connect dials, greets and starts TLS when the other side offers it.
 func (c *Client) connect(ctx context.Context, t target, ap netip.AddrPort) (*smtp.Client, string, error) {
-	cl, conn, err := c.dial(ctx, ap)
+	cl, err := c.dial(ctx, ap)
 	if err != nil {
 		return nil, "", err
 	}
@@ -176,7 +175,8 @@ func (c *Client) connect(ctx context.Context, t target, ap netip.AddrPort) (*smt
 		return cl, "", nil
 	}
 	cl.Close()
-	if conn, err = c.socket(ctx, ap); err != nil {
+	conn, err := c.socket(ctx, ap)
+	if err != nil {
 		return nil, "", err
 	}
 	// Opportunistic (RFC 7435): an unverified certificate is better than no encryption.
@@ -190,7 +190,7 @@ func (c *Client) connect(ctx context.Context, t target, ap netip.AddrPort) (*smt
 		}
 		tc.Close()
 	}
-	cl, _, err = c.dial(ctx, ap) // TLS failed: in clear
+	cl, err = c.dial(ctx, ap) // TLS failed: in clear
 	return cl, "", err
 }
 
@@ -236,18 +236,18 @@ func (c *Client) timeouts(cl *smtp.Client) {
 	cl.SubmissionTimeout = 10 * time.Minute //
 }
 
-func (c *Client) dial(ctx context.Context, ap netip.AddrPort) (*smtp.Client, net.Conn, error) {
+func (c *Client) dial(ctx context.Context, ap netip.AddrPort) (*smtp.Client, error) {
 	conn, err := c.socket(ctx, ap)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	cl := smtp.NewClient(conn)
 	c.timeouts(cl)
 	if err := cl.Hello(c.Hello()); err != nil {
 		cl.Close()
-		return nil, nil, err
+		return nil, err
 	}
-	return cl, conn, nil
+	return cl, nil
 }
 
 // transaction sends one message. The error is for all recipients.
