@@ -173,10 +173,13 @@ func (s *Server) userSet(ctx context.Context, c *Call, in *api.UserSetIn) (api.U
 				}
 			}
 		}
-		if in.Admin != nil && u.Admin != *in.Admin {
+		if in.Admin != nil {
 			if !*in.Admin {
 				if err := keepAdmin(tx, u.Name); err != nil {
 					return err
+				}
+				if g, err := state.Groups.Get(tx, model.Administrators); err == nil && slices.Contains(g.Users, u.Name) {
+					return refused(u.Name+" administers as a member of the group administrators", "mpctl group member delete administrators "+u.Name)
 				}
 			}
 			u.Admin = *in.Admin

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"mailplusd/admin/api"
@@ -24,7 +25,7 @@ func main() {
 func run(ctx context.Context, args []string) int {
 	g := &globals{}
 	root := tree(g, api.All)
-	root.SetArgs(args)
+	root.SetArgs(joinSwitches(args))
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
@@ -48,3 +49,21 @@ func (g *globals) printError(e *op.Error) {
 		fmt.Fprintln(os.Stderr, "try:  ", e.Remedy)
 	}
 }
+
+// joinSwitches lets a switch stand apart from its value (--enable on), although it may also
+// stand alone (--enable).
+func joinSwitches(args []string) []string {
+	var out []string
+	for i := 0; i < len(args); i++ {
+		a := args[i]
+		if i+1 < len(args) && strings.HasPrefix(a, "--") && !strings.Contains(a, "=") && !plainSwitch[a] && (args[i+1] == "on" || args[i+1] == "off") {
+			i++
+			a += "=" + args[i]
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+// plainSwitch are switches that take no value at all.
+var plainSwitch = map[string]bool{"--": true, "--yes": true, "--dry-run": true, "--if-exists": true, "--if-not-exists": true, "--no-color": true, "--help": true}
