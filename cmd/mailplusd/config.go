@@ -72,8 +72,13 @@ func loadConfig(file string, flags *pflag.FlagSet) (Config, error) {
 		for _, o := range options {
 			known[o.name] = true
 		}
-		for _, k := range v.AllKeys() {
-			if !known[k] && k != "config" {
+		only := viper.New() // the file's keys, without those of flags
+		only.SetConfigFile(file)
+		if err := only.ReadInConfig(); err != nil {
+			return Config{}, fmt.Errorf("configuration file %s: %w", file, err)
+		}
+		for _, k := range only.AllKeys() {
+			if !known[k] {
 				return Config{}, fmt.Errorf("configuration file %s: unknown key %q", file, k)
 			}
 		}

@@ -230,3 +230,24 @@ func (s *smtpClient) send(from, to, message string) (string, error) {
 	}
 	return s.cmd("%s\r\n.", strings.TrimSuffix(message, "\r\n"))
 }
+
+// dialRaw connects and reads the greeting line.
+func dialRaw(addr string) (*smtpClient, error) {
+	c, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	c.SetDeadline(time.Now().Add(60 * time.Second))
+	s := &smtpClient{c, bufio.NewReader(c)}
+	_, err = s.r.ReadString('\n')
+	return s, err
+}
+
+func read(t testing.TB, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}

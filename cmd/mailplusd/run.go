@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"mailplusd/admin/server"
@@ -64,6 +65,7 @@ func run(ctx context.Context, cfg Config) (err error) {
 	n.mail.Start()
 	n.announce()
 	daemon.SdNotify(false, daemon.SdNotifyReady)
+	debug.FreeOSMemory() // what starting took is not needed again
 	select {
 	case <-ctx.Done():
 		log.Info("stopping: finishing what has been accepted")
@@ -108,9 +110,13 @@ func (n *node) openBodies(context.Context) (err error) {
 	return nil
 }
 
+// maxEntry holds a transaction with 10,000 recipients, the most that can be set.
+const maxEntry = 8 << 20
+
 func (n *node) openCluster(ctx context.Context) (err error) {
 	n.cluster, err = cluster.Open(cluster.Config{
 		ID: n.cfg.Name, DataDir: n.path("raft"), FSM: fsm{n.state}, Logger: n.log, Bootstrap: true,
+		MaxEntry: maxEntry,
 	})
 	if err != nil {
 		return err

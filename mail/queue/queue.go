@@ -69,7 +69,9 @@ const dueBatch = 2000
 
 // Run works until the context ends, and returns when no attempt is under way.
 func (q *Queue) Run(ctx context.Context) {
+	q.mu.Lock()
 	q.active, q.dest, q.kick = map[key]bool{}, map[string]int{}, make(chan struct{}, 1)
+	q.mu.Unlock()
 	w := q.State.WatchTopic(state.TopicQueue)
 	defer w.Close()
 	defer q.wg.Wait()
@@ -165,11 +167,18 @@ func (q *Queue) begin(ctx context.Context, msg model.QueueMessage, domain string
 			delete(q.active, key{msg.ID, r.N})
 		}
 		q.mu.Unlock()
-		select {
-		case q.kick <- struct{}{}:
-		default:
-		}
+		q.Wake()
 	}()
+}
+
+// Wake makes the queue look again: the clock has moved, or a destination has room.
+func (q *Queue) Wake() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	select {
+	case q.kick <- struct{}{}:
+	default:
+	}
 }
 
 // attempt tries once and records the outcome.

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestStorySetUp(t *testing.T) {
+	// covers: R2.25 R2.26 R2.29 R2.30 R2.31 R2.33 R2.34 R2.35 R2.36 R2.37 R2.38 I.87
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for ports 25, 465 and 587")
+	}
+	const host = "127.0.77.1"
+	l, err := net.Listen("tcp", host+":25")
+	if err != nil {
+		t.Skipf("port 25 of %s is not free: %v", host, err)
+	}
+	l.Close()
+	build(t)
+	d := &process{t: t, dir: filepath.Join(t.TempDir(), "data")}
+	os.MkdirAll(d.dir, 0o700)
+	conf := d.file("mailplusd.yaml", fmt.Sprintf("name: n1\ndata: %s\nbind: %s\nadmin-socket: %s/admin.sock\nlog-level: warn\n", d.dir, host, d.dir))
+	d.cmd = exec.Command(bins.mailplusd, "serve", "--config", conf)
+	d.cmd.Stdout, d.cmd.Stderr = &d.log, &d.log
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	d.exited = make(chan error, 1)
+	go func(c *exec.Cmd, ch chan error) { ch <- c.Wait() }(d.cmd, d.exited)
+	t.Cleanup(d.stop)
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		if _, _, code := d.mpctl("version"); code == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not there: %s", d.log.String())
+		}
+	}
+	d.has("not set up yet", "status")
+	d.fails(3, "not set up", "user", "list")
+	pw := d.file("pw", "long-enough-1")
+	d.fails(2, "domain is needed", "setup", "new", "--yes")
+	d.fails(2, "no dot", "setup", "new", "--domain", "local", "--yes")
+	d.fails(2, "underscore", "setup", "new", "--domain", "a.test", "--hostname", "m_x.a.test", "--yes")
+	d.fails(3, "no directory", "setup", "new", "--domain", "a.test", "--account-type", "ldap", "--yes")
+	d.fails(3, "keeps its data", "setup", "new", "--domain", "a.test", "--storage", "/somewhere", "--yes")
+	d.has("+ system.hostname: mail.a.test", "setup", "new", "--domain", "a.test", "--dry-run")
+	d.has("no", "setup", "show")
+	d.fails(3, "confirmation", "setup", "new", "--domain", "a.test")
+	d.ok("setup", "new", "--domain", "a.test", "--admin", "anna", "--password-file", pw, "--yes")
+	d.fails(3, "set up already", "setup", "new", "--domain", "b.test", "--yes")
+	d.has("mail.a.test", "setup", "show")
+	d.has("seats: 5, used: 1", "account", "list")
+	c, err := dialSMTP(host + ":25")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := c.send("x@y.example", "anna@a.test", "Subject: first\r\n\r\nx"); err != nil || !strings.HasPrefix(r, "250") {
+		t.Errorf("%s %v", r, err)
+	}
+	c.c.Close()
+}
