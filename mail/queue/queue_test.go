@@ -24,7 +24,6 @@ type script struct {
 	now    time.Time
 	answer func(attempt int, j remote.Job) []remote.Result
 	times  []time.Time
-	tried  chan struct{}
 }
 
 func (s *script) Deliver(_ context.Context, j remote.Job) []remote.Result {
