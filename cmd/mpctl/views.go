@@ -14,6 +14,28 @@ import (
 var views = map[string]func(w io.Writer, raw json.RawMessage, wide bool) error{
 	"status":       viewStatus,
 	"account list": viewAccounts,
+
+	"check all": viewFindings, "check dns": viewFindings, "check rdns": viewFindings, "check ports": viewFindings,
+	"check services": viewFindings, "check config": viewFindings, "check login": viewFindings,
+}
+
+// viewFindings writes a finding on a line and what to do about it, whole, on the next.
+func viewFindings(w io.Writer, raw json.RawMessage, _ bool) error {
+	var list []api.Finding
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return err
+	}
+	for _, f := range list {
+		subject := f.Check
+		if f.Subject != "" {
+			subject += " " + f.Subject
+		}
+		fmt.Fprintf(w, "%-8s %s: %s\n", f.Level, subject, f.Message)
+		if f.Remedy != "" && f.Level != "ok" {
+			fmt.Fprintf(w, "         → %s\n", f.Remedy)
+		}
+	}
+	return nil
 }
 
 func viewStatus(w io.Writer, raw json.RawMessage, _ bool) error {

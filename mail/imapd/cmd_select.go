@@ -305,11 +305,10 @@ func (ss *session) doIdle(tag, text string) error {
 	if text != "" {
 		return bad{"IDLE takes no arguments"}
 	}
-	var wake <-chan struct{}
+	var w *state.Watch
 	if ss.view != nil {
-		w := ss.srv.Store.Watch(ss.view.Mailbox.ID)
+		w = ss.srv.Store.Watch(ss.view.Mailbox.ID)
 		defer w.Close()
-		wake = w.C()
 	}
 	ss.put("+ idling\r\n")
 	if err := ss.announce(true); err != nil {
@@ -325,7 +324,8 @@ func (ss *session) doIdle(tag, text string) error {
 		if ss.bye {
 			return errTagged
 		}
-		ready, err := ss.waitLine(wake)
+		ss.buf = nil // an idle session keeps as little as it can
+		ready, err := ss.waitLine(w)
 		if err != nil {
 			return &connError{err}
 		}
@@ -346,25 +346,27 @@ func (ss *session) doIdle(tag, text string) error {
 }
 
 // waitLine waits until the client sends something (true) or the mailbox changes (false).
-func (ss *session) waitLine(wake <-chan struct{}) (bool, error) {
+func (ss *session) waitLine(w *state.Watch) (bool, error) {
 	ctx, cancel := context.WithCancel(ss.ctx)
 	defer cancel()
-	woken := make(chan struct{})
-	go func() {
-		defer close(woken)
+	if w != nil {
+		w.OnWake(cancel)
+		defer w.OnWake(nil)
 		select {
-		case <-wake:
-			cancel()
-		case <-ctx.Done():
+		case <-w.C():
+			return false, nil
+		default:
 		}
-	}()
+	}
 	err := ss.c.WaitReadable(ctx)
-	cancel()
-	<-woken
 	if err == nil {
 		return true, nil
 	}
 	if errors.Is(err, context.Canceled) && ss.ctx.Err() == nil {
+		select {
+		case <-w.C():
+		default:
+		}
 		return false, nil
 	}
 	return false, err

@@ -14,6 +14,16 @@ type Watch struct {
 	mailboxes []model.MailboxID
 	account   model.AccountID
 	topic     Topic
+	mu        sync.Mutex
+	fn        func()
+}
+
+// OnWake also calls fn at each wake until it is replaced; nil ends it. fn must be quick and must
+// not use the watch. It spares its owner a goroutine that only waits.
+func (w *Watch) OnWake(fn func()) {
+	w.mu.Lock()
+	w.fn = fn
+	w.mu.Unlock()
 }
 
 // Topic is what a watch without mailboxes looks at.
@@ -37,6 +47,12 @@ func (w *Watch) wake() {
 	select {
 	case w.c <- struct{}{}:
 	default:
+	}
+	w.mu.Lock()
+	fn := w.fn
+	w.mu.Unlock()
+	if fn != nil {
+		fn()
 	}
 }
 

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+)
+
+// resolver serves records on loopback; names without any record don't exist.
+func resolver(t *testing.T, records string) string {
+	t.Helper()
+	have := map[string][]dns.RR{}
+	zp := dns.NewZoneParser(strings.NewReader(records), ".", "")
+	for rr, ok := zp.Next(); ok; rr, ok = zp.Next() {
+		n := rr.Header().Name
+		have[n] = append(have[n], rr)
+		have[n+dns.TypeToString[rr.Header().Rrtype]] = append(have[n+dns.TypeToString[rr.Header().Rrtype]], rr)
+	}
+	if err := zp.Err(); err != nil {
+		t.Fatal(err)
+	}
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &dns.Server{PacketConn: pc, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, m *dns.Msg) {
+		r := new(dns.Msg)
+		r.SetReply(m)
+		q := m.Question[0]
+		name := strings.ToLower(q.Name)
+		r.Answer = have[name+dns.TypeToString[q.Qtype]]
+		if len(have[name]) == 0 {
+			r.Rcode = dns.RcodeNameError
+		}
+		w.WriteMsg(r)
+	})}
+	go srv.ActivateAndServe()
+	t.Cleanup(func() { srv.Shutdown() })
+	return pc.LocalAddr().String()
+}
+
+func TestStoryChecks(t *testing.T) {
+	// covers: R2.10 R2.11 R2.12 R2.13 R2.16 R2.17 R2.18 R2.19 R2.21 R2.22 R2.23 R2.53 R2.59 R2.63
+	d := newDaemon(t)
+	d.start()
+	server := resolver(t, `
+mail.example.test. 60 IN A 111.222.112.223
+example.com. 60 IN A 111.222.112.223
+example.com. 60 IN MX 0 nas.example.com.
+nas.example.com. 60 IN A 111.222.112.223
+same.test. 60 IN MX 0 same.test.
+same.test. 60 IN A 111.222.112.223
+away.test. 60 IN MX 10 mx.away.test.
+mx.away.test. 60 IN A 198.51.100.1
+bare.test. 60 IN MX 10 192.0.2.9.
+nomx.test. 60 IN A 111.222.112.223
+dead.test. 60 IN MX 10 gone.dead.test.
+223.112.222.111.in-addr.arpa. 60 IN PTR mail.example.test.
+4.3.2.1.in-addr.arpa. 60 IN PTR liar.test.
+`)
+	d.ok("config", "set", "network.resolvers="+server, "network.public-address=111.222.112.223")
+	for domain, want := range map[string]string{
+		"example.com": "leads to this server", "same.test": "leads to this server", "away.test": "leads elsewhere", "bare.test": "must be a name",
+		"nomx.test": "no MX record", "dead.test": "has no address", "missing.test": "does not exist in DNS",
+	} {
+		d.has(want, "check", "dns", domain)
+	}
+	d.has("mail.example.test, and back", "check", "rdns")
+	d.ok("config", "set", "network.public-address=1.2.3.4,5.6.7.8")
+	d.has("does not lead back", "check", "rdns")
+	d.has("8.7.6.5.in-addr.arpa. PTR mail.example.test.", "check", "rdns")
+	d.ok("config", "set", "network.resolvers=127.0.0.1:9")
+	d.has("can't be looked up", "check", "dns", "example.com")
+}
+
+func TestTenThousandRecipients(t *testing.T) {
+	d := newDaemon(t)
+	d.start()
+	d.ok("config", "set", "delivery.max-recipients=10000", "delivery.lan-exempt=on", "network.resolvers=127.0.0.1:9")
+	c := d.smtp(2525)
+	d.say(c, "250", "MAIL FROM:<bob@example.test>")
+	for i := range 10_000 {
+		fmt.Fprintf(c.c, "RCPT TO:<r%d@elsewhere.example>\r\n", i)
+		if r, err := c.reply(); err != nil || !strings.HasPrefix(r, "250") {
+			t.Fatalf("%d: %s %v", i, r, err)
+		}
+	}
+	d.say(c, "550 5.5.3", "RCPT TO:<one-more@elsewhere.example>")
+	d.say(c, "250", "RSET")
+	d.say(c, "250", "MAIL FROM:<bob@example.test>")
+	for i := range 10_000 {
+		fmt.Fprintf(c.c, "RCPT TO:<r%d@elsewhere.example>\r\n", i)
+		if r, err := c.reply(); err != nil || !strings.HasPrefix(r, "250") {
+			t.Fatalf("%d: %s %v", i, r, err)
+		}
+	}
+	d.say(c, "354", "DATA")
+	d.say(c, "250", "Subject: many\r\n\r\nx\r\n.")
+	out := d.ok("queue", "list", "--limit", "1000000", "-o", "name")
+	if n := strings.Count(out, "\n"); n != 10_000 {
+		t.Errorf("%d recipients are queued", n)
+	}
+	d.ok("queue", "clear", "--all", "--yes")
+}
