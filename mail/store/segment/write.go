@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"golang.org/x/sys/unix"
@@ -95,6 +96,7 @@ func (s *Store) submit(ctx context.Context, p *put) error {
 // write is the only writer: it takes all that waits, writes it, syncs once and answers.
 func (s *Store) write() {
 	defer s.wg.Done()
+	last := 1 // size of the batch before
 	for {
 		var batch []*put
 		select {
@@ -110,6 +112,9 @@ func (s *Store) write() {
 				}
 			}
 		}
+		if last > 1 { // others are on their way: one more moment makes a larger batch
+			time.Sleep(gather)
+		}
 		size := batch[0].length()
 	more:
 		for size < maxBatch {
@@ -121,9 +126,13 @@ func (s *Store) write() {
 				break more
 			}
 		}
+		last = len(batch)
 		s.finish(batch)
 	}
 }
+
+// gather is how long the writer waits for company when the batch before had more than one body.
+const gather = 300 * time.Microsecond
 
 func (s *Store) finish(batch []*put) {
 	err := s.commit(batch)
