@@ -1,0 +1,65 @@
+package server
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"mailplusd/admin/api"
+	"mailplusd/mail/model"
+	"mailplusd/mail/state"
+)
+
+func (s *Server) complete(_ context.Context, _ *Call, in *api.CompleteIn) (out api.CompleteOut, err error) {
+	pic, err := s.mail.Directory.Now()
+	if err != nil {
+		return out, err
+	}
+	var all []string
+	switch in.Kind {
+	case "user":
+		for _, a := range pic.Users {
+			all = append(all, a.Name)
+		}
+	case "group":
+		for g := range pic.Groups {
+			all = append(all, g)
+		}
+	case "domain":
+		for d := range pic.Domains {
+			all = append(all, d)
+		}
+	case "alias":
+		for a := range pic.Aliases {
+			if local, domain, _ := model.SplitAddress(a); len(in.Words) == 0 || domain == in.Words[0] {
+				all = append(all, local)
+			}
+		}
+	case "setting":
+		for _, k := range model.SettingKeys() {
+			all = append(all, k.Name)
+		}
+	case "cert":
+		for c, err := range state.Certificates.All(s.mail.State, "") {
+			if err != nil {
+				return out, err
+			}
+			all = append(all, c.Name)
+		}
+	case "queue":
+		rows, err := s.queueRows(queueFilter{}, 500)
+		if err != nil {
+			return out, err
+		}
+		for _, r := range rows {
+			all = append(all, r.ID)
+		}
+	}
+	for _, v := range all {
+		if strings.HasPrefix(v, in.Prefix) && len(out.Values) < 500 {
+			out.Values = append(out.Values, v)
+		}
+	}
+	slices.Sort(out.Values)
+	return out, nil
+}

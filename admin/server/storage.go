@@ -1,0 +1,38 @@
+package server
+
+import (
+	"context"
+
+	"mailplusd/admin/api"
+	"mailplusd/admin/op"
+)
+
+func (s *Server) storageShow(context.Context, *Call, *op.None) (api.StorageOut, error) {
+	st := s.mail.Bodies.Stats()
+	return api.StorageOut{Segments: st.Segments, Bodies: st.Bodies, Bytes: st.Bytes, Live: st.Live, Dead: st.Dead, Appends: st.Appends, Fsyncs: st.Fsyncs, MaxBatch: st.MaxBatch}, nil
+}
+
+func (s *Server) storageVerify(ctx context.Context, _ *Call, _ *op.None) (api.StorageVerifyOut, error) {
+	st, err := s.mail.Bodies.Verify(ctx, nil)
+	out := api.StorageVerifyOut{Bodies: st.Bodies, Bytes: st.Bytes}
+	for _, d := range st.Damaged {
+		out.Damaged = append(out.Damaged, d.Error())
+	}
+	if err == nil && len(st.Damaged) > 0 {
+		err = op.Errorf(op.Partial, "%d of %d bodies are damaged; they are not served", len(st.Damaged), st.Bodies)
+	}
+	return out, err
+}
+
+func (s *Server) storageCompact(ctx context.Context, c *Call, _ *op.None) (api.StorageCompactOut, error) {
+	if c.DryRun {
+		return api.StorageCompactOut{}, nil
+	}
+	before := s.mail.Bodies.Stats()
+	if err := s.mail.CollectBodies(ctx); err != nil {
+		return api.StorageCompactOut{}, err
+	}
+	st, err := s.mail.Bodies.Compact(ctx, 0.01, nil)
+	after := s.mail.Bodies.Stats()
+	return api.StorageCompactOut{Segments: st.Segments, Moved: st.Moved, Freed: before.Bytes - after.Bytes}, err
+}
