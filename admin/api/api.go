@@ -19,6 +19,7 @@ var All = []op.Any{
 	LogMailList, LogMailExport, LogFollow, AdminLogList,
 	CertList, CertShow, CertImport, CertRenew, CertDelete,
 	CheckAll, CheckDNS, CheckRDNS, CheckPorts, CheckServices, CheckConfig, CheckLogin,
+	JobList, JobShow, JobWait, JobCancel,
 	FlowShow, FlowTrace, StorageShow, StorageVerify, StorageCompact, LockList, LockClear, TokenAdd, TokenList, TokenDelete,
 	MeShow, MePasswd, MeClientSettings, MailSend, Complete,
 }

@@ -31,6 +31,6 @@ type StorageCompactOut struct {
 // The store of bodies.
 var (
 	StorageShow    = op.New[op.None, StorageOut]("storage show", op.Spec{Summary: "show the store of message bodies on this node", Effect: op.Read, Local: true})
-	StorageVerify  = op.New[op.None, StorageVerifyOut]("storage verify", op.Spec{Summary: "read every body and name damaged ones", Effect: op.Read, Local: true})
-	StorageCompact = op.New[op.None, StorageCompactOut]("storage compact", op.Spec{Summary: "remove unused bodies and give their space back", Effect: op.Run, Local: true})
+	StorageVerify  = op.New[op.None, StorageVerifyOut]("storage verify", op.Spec{Summary: "read every body and name damaged ones", Effect: op.Run, Local: true, Job: true})
+	StorageCompact = op.New[op.None, StorageCompactOut]("storage compact", op.Spec{Summary: "remove unused bodies and give their space back", Effect: op.Run, Local: true, Job: true})
 )

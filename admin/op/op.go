@@ -70,6 +70,7 @@ type Spec struct {
 	Effect   Effect
 	Confirm  Confirm
 	Stream   bool // rows come one by one until the caller stops
+	Job      bool // takes long: the answer is a job, bound with BindJob
 	Bulk     bool // also takes rows with --file; the handler is bound with BindBulk
 	Early    bool // allowed before set-up (I.87)
 	Local    bool // answered by the node that is asked, never forwarded to the leader

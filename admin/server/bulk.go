@@ -73,7 +73,10 @@ func (s *Server) serveBulk(w http.ResponseWriter, r *http.Request, h *handler, c
 	case failed > 0:
 		rep.Error = op.Errorf(op.Partial, "%d of %d rows failed", failed, total)
 	}
-	s.audit(r.Context(), c, "", map[string]any{"rows": total, "failed": failed}, err)
+	if err != nil {
+		c.subject("", map[string]any{"rows": total, "failed": failed})
+		s.audit(r.Context(), c, err)
+	}
 	enc.Encode(rep)
 }
 
@@ -123,9 +126,27 @@ func bulkBatch[Row any](ctx context.Context, s *Server, c *Call, raw []json.RawM
 		}
 		return nil
 	}
-	if c.DryRun {
-		return results, errors.Join(s.mail.State.Try(work))
+	c.subject("", nil)
+	err := s.change(ctx, c, func(tx *state.Tx) error {
+		if err := work(tx); err != nil {
+			return err
+		}
+		c.subject(changedKeys(results), map[string]any{"rows": len(results), "first": first})
+		return nil
+	})
+	if err == nil && !c.DryRun {
+		s.audit(ctx, c, nil)
 	}
-	err := s.mail.State.Update(ctx, work)
 	return results, err
+}
+
+// changedKeys names the rows that changed something.
+func changedKeys(results []op.BulkResult) string {
+	var keys []string
+	for _, r := range results {
+		if r.Status == "ok" {
+			keys = append(keys, r.Key)
+		}
+	}
+	return strings.Join(keys, " ")
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 
 	"mailplusd/admin/api"
@@ -45,6 +46,10 @@ func (s *Server) complete(_ context.Context, _ *Call, in *api.CompleteIn) (out a
 				return out, err
 			}
 			all = append(all, c.Name)
+		}
+	case "job":
+		for _, j := range s.jobs.All() {
+			all = append(all, strconv.Itoa(j.ID))
 		}
 	case "queue":
 		rows, err := s.queueRows(queueFilter{}, 500)

@@ -40,6 +40,8 @@ type Call struct {
 	diff    []op.FieldDiff
 	warning []string
 	emit    func(row any) error
+	event   model.AdminEvent // the call's line in the admin log
+	logged  bool             // that line is stored
 }
 
 // Warn adds a remark that doesn't stop the change.
@@ -67,8 +69,9 @@ func bind[In, Out any](s *Server, o *op.Op[In, Out], f func(context.Context, *Ca
 		if err := decode(body, in); err != nil {
 			return nil, err
 		}
+		c.subject(op.Object(in), op.Masked(in))
 		out, err := f(ctx, c, in)
-		s.audit(ctx, c, op.Object(in), op.Masked(in), err)
+		s.audit(ctx, c, err)
 		return out, err
 	}
 }
@@ -306,8 +309,9 @@ func (s *Server) Serve(l net.Listener) {
 	}()
 }
 
-// Close finishes calls under way and closes the listeners.
+// Close ends jobs, finishes calls under way and closes the listeners.
 func (s *Server) Close() {
+	s.jobs.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	s.mu.Lock()

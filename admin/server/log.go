@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"time"
 
@@ -76,18 +75,16 @@ func (s *Server) logFollow(ctx context.Context, c *Call, in *api.LogListIn) (api
 
 func (s *Server) adminLogList(_ context.Context, _ *Call, in *api.AdminLogIn) ([]api.AdminLogRow, error) {
 	out := []api.AdminLogRow{}
-	for e, err := range state.AdminLog.All(s.mail.State, "") {
+	for e, err := range state.AdminLog.Back(s.mail.State) {
 		if err != nil {
 			return nil, err
 		}
 		row := api.AdminLogRow{Time: time.Unix(0, e.Time).Format(time.RFC3339), Actor: e.Actor, From: e.From, Op: e.Op, Object: e.Object, Result: e.Result, Change: change(e.Diff)}
 		if matches(in.Search, row.Actor, row.Op, row.Object, row.Result, row.Change) {
-			out = append(out, row)
+			if out = append(out, row); in.Limit > 0 && len(out) == in.Limit {
+				break
+			}
 		}
-	}
-	slices.Reverse(out)
-	if in.Limit > 0 && len(out) > in.Limit {
-		out = out[:in.Limit]
 	}
 	return out, nil
 }

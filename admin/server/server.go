@@ -3,16 +3,17 @@
 package server
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	"mailplusd/admin/auth"
+	"mailplusd/admin/job"
 	"mailplusd/admin/op"
 	"mailplusd/cluster"
 	"mailplusd/mail"
@@ -36,6 +37,7 @@ type Server struct {
 	slots    chan struct{}
 	mu       sync.Mutex
 	servers  []*http.Server
+	jobs     *job.List
 	wg       sync.WaitGroup
 }
 
@@ -49,13 +51,17 @@ type Options struct {
 }
 
 // New makes a Server with every operation bound.
-func New(o Options) *Server {
+func New(o Options) (*Server, error) {
+	jobs, err := job.Open(filepath.Join(o.Data, "jobs.json"), func(err error) { o.Log.Error("the list of jobs can't be written", "err", err) })
+	if err != nil {
+		return nil, err
+	}
 	s := &Server{
-		mail: o.Mail, cluster: o.Cluster, log: o.Log, node: o.Node, data: o.Data, started: time.Now(),
+		jobs: jobs, mail: o.Mail, cluster: o.Cluster, log: o.Log, node: o.Node, data: o.Data, started: time.Now(),
 		handlers: map[string]*handler{}, slots: make(chan struct{}, maxCalls),
 	}
 	s.bindAll()
-	return s
+	return s, nil
 }
 
 // identify says who calls: the process at the other end of the socket, or a login token.
@@ -120,38 +126,6 @@ func (s *Server) actorOf(name, how, from string) (auth.Actor, error) {
 		return auth.Actor{}, op.Errorf(op.Forbidden, "the account %s is not there or disabled", name)
 	}
 	return auth.Actor{Name: a.Name, How: how, From: from, Admin: pic.IsAdmin(a), User: a.Name}, nil
-}
-
-// audit writes a change to the admin log (I.13). Reads and dry runs leave no line.
-func (s *Server) audit(ctx context.Context, c *Call, object string, input map[string]any, err error) {
-	if c.Op.Spec().Effect == op.Read || c.DryRun {
-		return
-	}
-	ev := model.AdminEvent{
-		Time: time.Now().UnixNano(), Actor: c.Actor.String(), From: c.Actor.From, Op: c.Op.Name(), Object: object, Input: input, Result: "ok",
-	}
-	if err != nil {
-		ev.Result = explain(err).Error()
-	}
-	for _, d := range c.diff {
-		ev.Diff = append(ev.Diff, model.FieldDiff(d))
-	}
-	s.log.Info("admin", "actor", ev.Actor, "from", ev.From, "op", ev.Op, "object", object, "result", ev.Result)
-	if s.mail.State.Current().System.SetUp == 0 {
-		return
-	}
-	uerr := s.mail.State.Update(context.WithoutCancel(ctx), func(tx *state.Tx) error { return state.AdminLog.Put(tx, &ev) })
-	if uerr != nil {
-		s.log.Error("admin log not written", "op", ev.Op, "err", uerr)
-	}
-}
-
-// change runs a transaction, or only tries it in a dry run. before and after are compared for the diff.
-func (s *Server) change(ctx context.Context, c *Call, fn func(*state.Tx) error) error {
-	if c.DryRun {
-		return s.mail.State.Try(fn)
-	}
-	return s.mail.State.Update(ctx, fn)
 }
 
 // diffRows compares two rows field by field as JSON shows them.

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"mailplusd/admin/api"
+	"mailplusd/admin/job"
 	"mailplusd/admin/op"
 )
 
@@ -12,8 +13,12 @@ func (s *Server) storageShow(context.Context, *Call, *op.None) (api.StorageOut, 
 	return api.StorageOut{Segments: st.Segments, Bodies: st.Bodies, Bytes: st.Bytes, Live: st.Live, Dead: st.Dead, Appends: st.Appends, Fsyncs: st.Fsyncs, MaxBatch: st.MaxBatch}, nil
 }
 
-func (s *Server) storageVerify(ctx context.Context, _ *Call, _ *op.None) (api.StorageVerifyOut, error) {
-	st, err := s.mail.Bodies.Verify(ctx, nil)
+func (s *Server) storageVerify(ctx context.Context, c *Call, _ *op.None, p *job.Progress) (api.StorageVerifyOut, error) {
+	if c.DryRun {
+		return api.StorageVerifyOut{}, nil
+	}
+	total := s.mail.Bodies.Stats().Bodies
+	st, err := s.mail.Bodies.Verify(ctx, func(done int) { p.Set(int64(done), total, "bodies", "") })
 	out := api.StorageVerifyOut{Bodies: st.Bodies, Bytes: st.Bytes}
 	for _, d := range st.Damaged {
 		out.Damaged = append(out.Damaged, d.Error())
@@ -24,15 +29,18 @@ func (s *Server) storageVerify(ctx context.Context, _ *Call, _ *op.None) (api.St
 	return out, err
 }
 
-func (s *Server) storageCompact(ctx context.Context, c *Call, _ *op.None) (api.StorageCompactOut, error) {
+func (s *Server) storageCompact(ctx context.Context, c *Call, _ *op.None, p *job.Progress) (api.StorageCompactOut, error) {
 	if c.DryRun {
 		return api.StorageCompactOut{}, nil
 	}
 	before := s.mail.Bodies.Stats()
+	p.Set(0, 0, "", "removing bodies that nothing refers to")
 	if err := s.mail.CollectBodies(ctx); err != nil {
 		return api.StorageCompactOut{}, err
 	}
-	st, err := s.mail.Bodies.Compact(ctx, 0.01, nil)
+	st, err := s.mail.Bodies.Compact(ctx, 0.01, func(done, total int) {
+		p.Set(int64(done), int64(total), "segments", "rewriting")
+	})
 	after := s.mail.Bodies.Stats()
 	return api.StorageCompactOut{Segments: st.Segments, Moved: st.Moved, Freed: before.Bytes - after.Bytes}, err
 }

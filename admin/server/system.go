@@ -187,12 +187,12 @@ func (s *Server) changeSettings(ctx context.Context, c *Call, fn func(*model.Set
 			}
 		}
 		diff = model.DiffSettings(&old, set)
+		c.diff = nil
+		for _, d := range diff {
+			c.Diff(op.FieldDiff(d))
+		}
 		return state.StoreSettings(tx, set)
 	})
-	c.diff = nil
-	for _, d := range diff {
-		c.Diff(op.FieldDiff(d))
-	}
 	if err == nil && !c.DryRun {
 		s.mail.Listeners.Apply(s.mail.State.Current())
 	}

@@ -213,5 +213,5 @@ func (s *Server) userPasswd(ctx context.Context, c *Call, in *api.UserPasswdIn) 
 		_, err := s.hashPassword(in.Name, []byte(in.Password))
 		return op.None{}, err
 	}
-	return op.None{}, s.setPassword(ctx, in.Name, []byte(in.Password))
+	return op.None{}, s.setPassword(ctx, c, in.Name, []byte(in.Password))
 }

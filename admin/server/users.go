@@ -150,12 +150,12 @@ func (s *Server) hashPassword(name string, password []byte) (string, error) {
 }
 
 // setPassword stores a new password.
-func (s *Server) setPassword(ctx context.Context, name string, password []byte) error {
+func (s *Server) setPassword(ctx context.Context, c *Call, name string, password []byte) error {
 	hash, err := s.hashPassword(name, password)
 	if err != nil {
 		return err
 	}
-	return s.mail.State.Update(ctx, func(tx *state.Tx) error {
+	return s.change(ctx, c, func(tx *state.Tx) error {
 		u, err := getUser(tx, name)
 		if err != nil {
 			return err

@@ -130,8 +130,11 @@ func (n *node) openCluster(ctx context.Context) (err error) {
 }
 
 // openAdmin opens the admin socket and, when asked for, the TLS listener.
-func (n *node) openAdmin(context.Context) error {
-	n.admin = server.New(server.Options{Mail: n.mail, Cluster: n.cluster, Log: n.log, Node: n.cfg.Name, Data: n.cfg.Data})
+func (n *node) openAdmin(context.Context) (err error) {
+	n.admin, err = server.New(server.Options{Mail: n.mail, Cluster: n.cluster, Log: n.log, Node: n.cfg.Name, Data: n.cfg.Data})
+	if err != nil {
+		return err
+	}
 	l, err := server.ListenUnix(n.cfg.Socket)
 	if err != nil {
 		return err

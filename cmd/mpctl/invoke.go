@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"mailplusd/admin/api"
 	"mailplusd/admin/client"
 	"mailplusd/admin/op"
 
@@ -70,6 +71,9 @@ func invoke(cmd *cobra.Command, g *globals, o op.Any, in *input, args []string) 
 	if err := g.confirmed(o, args); err != nil {
 		return err
 	}
+	if o == op.Any(api.JobWait) {
+		return g.jobWait(cmd.Context(), c, values)
+	}
 	if o.Spec().Stream {
 		return g.stream(cmd.Context(), c, o, values)
 	}
@@ -85,6 +89,9 @@ func invoke(cmd *cobra.Command, g *globals, o op.Any, in *input, args []string) 
 	}
 	if g.dryRun && r.Error == nil && o.Spec().Effect != op.Read {
 		return g.printDiff(r.Diff)
+	}
+	if o.Spec().Job && err == nil {
+		return g.finishJob(cmd.Context(), c, o, r.Result)
 	}
 	if r.Result != nil && (r.Error == nil || r.Error.Code == op.Partial) {
 		if perr := g.print(o, r.Result); perr != nil {

@@ -66,4 +66,4 @@ func joinSwitches(args []string) []string {
 }
 
 // plainSwitch are switches that take no value at all.
-var plainSwitch = map[string]bool{"--": true, "--yes": true, "--dry-run": true, "--if-exists": true, "--if-not-exists": true, "--no-color": true, "--help": true}
+var plainSwitch = map[string]bool{"--": true, "--yes": true, "--dry-run": true, "--if-exists": true, "--if-not-exists": true, "--no-color": true, "--no-wait": true, "--help": true}

@@ -16,7 +16,7 @@ type globals struct {
 	socket, server, ca, login, loginFile, tokenFile string
 	context                                         string
 	output, filter                                  string
-	dryRun, yes                                     bool
+	dryRun, yes, noWait                             bool
 	confirm                                         string
 	ifNotExists, ifExists                           bool
 	noColor                                         bool
@@ -101,6 +101,9 @@ func command(g *globals, o op.Any, verb string) *cobra.Command {
 		Long: strings.TrimSpace(strings.ToUpper(spec.Summary[:1])+spec.Summary[1:]+".\n\n"+spec.Help) + "\n" + exitHelp,
 	}
 	in.addFlags(c)
+	if spec.Job {
+		c.Flags().BoolVar(&g.noWait, "no-wait", false, "start the job and go; mpctl job wait shows the rest")
+	}
 	c.Args = func(_ *cobra.Command, args []string) error { return in.checkArgs(args) }
 	c.ValidArgsFunction = in.complete(g)
 	c.RunE = func(cmd *cobra.Command, args []string) error { return invoke(cmd, g, o, in, args) }

@@ -105,6 +105,29 @@ func (t *Table[T]) All(r Reader, prefix string) iter.Seq2[*T, error] {
 	}
 }
 
+// Back gives every row, the one with the highest key first.
+func (t *Table[T]) Back(r Reader) iter.Seq2[*T, error] {
+	return func(yield func(*T, error) bool) {
+		t.noteTable(r)
+		lower := t.rowKey("")
+		it, err := r.reader().NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: after(lower)})
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer it.Close()
+		for it.Last(); it.Valid(); it.Prev() {
+			row, _, err := t.decode(it.Value())
+			if !yield(row, err) {
+				return
+			}
+		}
+		if err := it.Error(); err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
 // List gathers All.
 func (t *Table[T]) List(r Reader, prefix string) ([]*T, error) {
 	var out []*T
