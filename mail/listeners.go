@@ -53,17 +53,13 @@ func bindAddress(bind, iface string) (string, error) {
 	if _, err := netip.ParseAddr(iface); err == nil {
 		return iface, nil
 	}
-	i, err := net.InterfaceByName(iface)
+	i, err := FindInterface(iface)
 	if err != nil {
-		return "", fmt.Errorf("interface %s: %w", iface, err)
+		return "", err
 	}
-	addrs, err := i.Addrs()
-	if err != nil {
-		return "", fmt.Errorf("interface %s: %w", iface, err)
-	}
-	for _, a := range addrs {
-		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
-			return p.Addr().String(), nil
+	for _, a := range i.Addresses {
+		if a.Addr().Is4() {
+			return a.Addr().String(), nil
 		}
 	}
 	return "", fmt.Errorf("interface %s has no IPv4 address", iface)

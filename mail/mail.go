@@ -48,6 +48,7 @@ type Server struct {
 	Listeners *Listeners
 	Commit    *commit.Committer
 
+	local   *localNetwork
 	log     *slog.Logger
 	leading func() bool
 	smtp    *smtpd.Server
@@ -60,7 +61,7 @@ type Server struct {
 
 // New puts the server together; Start opens it to the world.
 func New(o Options) (*Server, error) {
-	s := &Server{State: o.State, Bodies: o.Bodies, log: o.Log, leading: o.Leading}
+	s := &Server{State: o.State, Bodies: o.Bodies, log: o.Log, leading: o.Leading, local: &localNetwork{bind: o.Bind}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.Store = store.New(o.State, o.Bodies)
 	s.Directory = directory.New(o.State, o.Log)
@@ -80,7 +81,7 @@ func New(o Options) (*Server, error) {
 func (s *Server) newProtocols() {
 	s.smtp = &smtpd.Server{
 		Chain: Chain, Store: s.Store, Commit: s.Commit, Login: s.Login, Directory: s.Directory,
-		Settings: s.State.Current, Log: s.log, MailLog: s.MailLog, Now: time.Now, Ready: func() bool { return true },
+		Settings: s.State.Current, Log: s.log, MailLog: s.MailLog, Now: time.Now, Ready: func() bool { return true }, Local: s.IsLocal,
 	}
 	s.pop3 = &pop3d.Server{Store: s.Store, Login: s.Login, Settings: s.State.Current, Log: s.log}
 	s.imap = &imapd.Server{Store: s.Store, Login: s.Login, Settings: s.State.Current, Log: s.log}

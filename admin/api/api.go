@@ -7,13 +7,14 @@ import "mailplusd/admin/op"
 // All is every operation, in the order in which help and reference list them.
 var All = []op.Any{
 	Version, Status, SetupShow, SetupNew, ConfigShow, ConfigGet, ConfigSet, ConfigExport, ConfigImport, ConfigDiff,
-	UserAdd, UserList, UserShow, UserSet, UserEnable, UserDisable, UserDelete, UserPasswd,
+	UserAdd, UserList, UserShow, UserSet, UserEnable, UserDisable, UserDelete, UserPasswd, AppPermissionShow, AppPermissionSet,
 	GroupAdd, GroupList, GroupShow, GroupSet, GroupDelete, GroupMemberAdd, GroupMemberDelete, GroupMemberList,
 	AccountListOp, AccountActivate, AccountDeactivate, AccountReset, AccountGroupList, AccountGroupActivate, AccountGroupDeactivate, AccountGroupReset,
-	AccountDefaultShow, AccountDefaultSet, LicenseList, LicenseIssue, LicenseAdd,
+	AccountDefaultShow, AccountDefaultSet, AccountSourceShow, AccountSourceSet, LicenseList, LicenseIssue, LicenseAdd,
 	DomainAdd, DomainList, DomainShow, DomainSet, DomainDelete, DomainDNSRecords, DomainUserAdd, DomainUserList, DomainUserShow, DomainUserSet, DomainUserDelete,
 	AliasAdd, AliasList, AliasShow, AliasSet, AliasDelete, AliasImport, AliasExportOp,
 	ServiceShow, ServiceSMTPSet, ServiceSMTPSSet, ServiceSubmissionSet, ServiceIMAPShow, ServiceIMAPSet, ServicePOP3Show, ServicePOP3Set, ServiceInterfaceSet,
+	NetInterfaceList, NetLANShow, NetLANSet,
 	DeliveryGeneralShow, DeliveryGeneralSet, DeliveryAuthShow, DeliveryAuthSet,
 	QueueList, QueueShow, QueueResend, QueueHold, QueueRelease, QueueClear,
 	LogMailList, LogMailExport, LogFollow, AdminLogList,

@@ -18,7 +18,7 @@ type MailboxServiceSetIn struct {
 
 // InterfaceSetIn says where the services listen.
 type InterfaceSetIn struct {
-	Interface string `json:"interface" arg:"1" help:"network interface, address, or all"`
+	Interface string `json:"interface" arg:"1" complete:"interface" help:"network interface, address, or all"`
 }
 
 // GeneralOut is Mail Delivery > General.

@@ -58,7 +58,7 @@ type SetupNewIn struct {
 	Domain    string    `json:"domain" flag:"domain" required:"true" help:"what stands behind the @ of users' addresses"`
 	Hostname  string    `json:"hostname" flag:"hostname" help:"this server's own full name (default mail.DOMAIN)"`
 	Source    string    `json:"account_source" flag:"account-type" enum:"local,ldap,domain" default:"local" help:"where accounts come from"`
-	Interface string    `json:"interface" flag:"interface" default:"all" help:"network interface or address that the services listen on"`
+	Interface string    `json:"interface" flag:"interface" default:"all" complete:"interface" help:"network interface or address that the services listen on; mpctl net interface list names them"`
 	Storage   string    `json:"storage" flag:"storage" help:"must be this node's data directory, when given"`
 	Admin     string    `json:"admin" flag:"admin" help:"first administrator's login name"`
 	Password  op.Secret `json:"password" secret:"password" optional:"true" help:"password of the first administrator"`

@@ -5,12 +5,17 @@ package auth
 import (
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/user"
 	"slices"
 	"strconv"
+	"time"
 
 	"mailplusd/admin/op"
 
@@ -80,6 +85,29 @@ func NewToken() (token string, hash []byte) {
 	rand.Read(raw[:])
 	token = "mpt_" + base64.RawURLEncoding.EncodeToString(raw[:])
 	return token, HashToken(token)
+}
+
+// CertHash reads a PEM client certificate and gives the hash under which it is kept.
+func CertHash(text []byte, now time.Time) ([]byte, error) {
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil, errors.New("the file has no PEM certificate in front")
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("the certificate can't be read: %w", err)
+	}
+	if now.After(cert.NotAfter) {
+		return nil, fmt.Errorf("the certificate has expired on %s", cert.NotAfter.Format(time.DateOnly))
+	}
+	return HashCert(cert), nil
+}
+
+// HashCert is the form in which a client certificate is kept and looked up. The prefix keeps it
+// apart from tokens.
+func HashCert(cert *x509.Certificate) []byte {
+	sum := sha256.Sum256(append([]byte("client certificate\x00"), cert.Raw...))
+	return sum[:]
 }
 
 // HashToken is the form in which a token is kept and looked up.

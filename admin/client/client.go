@@ -4,6 +4,7 @@ package client
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -30,6 +31,8 @@ type Options struct {
 	User     string // with Server: login name
 	Password string
 	Token    string        // instead of User and Password
+	Cert     string        // with Server: PEM file of a client certificate
+	Key      string        // PEM file of its key; empty: in Cert
 	Wait     time.Duration // how long to retry while the daemon starts
 }
 
@@ -65,6 +68,13 @@ func New(o Options) (*Client, error) {
 			if !cfg.RootCAs.AppendCertsFromPEM(pem) {
 				return nil, op.Errorf(op.Usage, "%s has no PEM certificate", o.CA)
 			}
+		}
+		if o.Cert != "" {
+			pair, err := tls.LoadX509KeyPair(o.Cert, cmp.Or(o.Key, o.Cert))
+			if err != nil {
+				return nil, op.Errorf(op.Usage, "the client certificate can't be used: %v", err)
+			}
+			cfg.Certificates = []tls.Certificate{pair}
 		}
 		tr.TLSClientConfig = cfg
 	}

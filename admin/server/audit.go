@@ -46,7 +46,7 @@ func (s *Server) audit(ctx context.Context, c *Call, err error) {
 		c.event.Result = explain(err).Error()
 	}
 	s.log.Info("admin", "actor", c.event.Actor, "from", c.event.From, "op", c.event.Op, "object", c.event.Object, "result", c.event.Result)
-	if c.logged && err == nil || s.mail.State.Current().System.SetUp == 0 {
+	if c.logged && err == nil && len(c.diff) == len(c.event.Diff) || s.mail.State.Current().System.SetUp == 0 {
 		return
 	}
 	if uerr := s.mail.State.Update(context.WithoutCancel(ctx), func(tx *state.Tx) error { return s.logChange(tx, c) }); uerr != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"mailplusd/admin/api"
+	"mailplusd/mail"
 	"mailplusd/mail/model"
 	"mailplusd/mail/state"
 )
@@ -46,6 +47,15 @@ func (s *Server) complete(_ context.Context, _ *Call, in *api.CompleteIn) (out a
 				return out, err
 			}
 			all = append(all, c.Name)
+		}
+	case "interface":
+		all = append(all, "all")
+		list, err := mail.Interfaces()
+		if err != nil {
+			return out, err
+		}
+		for _, i := range list {
+			all = append(all, i.Name)
 		}
 	case "job":
 		for _, j := range s.jobs.All() {

@@ -47,11 +47,12 @@ func (s *Server) domainAdd(ctx context.Context, c *Call, in *api.DomainAddIn) (r
 				return err
 			}
 		}
-		row, err = domainRow(tx, d)
+		if row, err = domainRow(tx, d); err == nil {
+			diffRows(c, nil, row)
+		}
 		return err
 	})
 	if err == nil {
-		diffRows(c, nil, row)
 		c.Warn("publish the DNS records: mpctl domain dns-records %s", row.Name)
 	}
 	return row, err

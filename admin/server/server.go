@@ -3,6 +3,7 @@
 package server
 
 import (
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
@@ -70,6 +71,9 @@ func (s *Server) identify(r *http.Request) (auth.Actor, error) {
 	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
 		return s.fromToken(token, r.RemoteAddr)
 	}
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 && r.Header.Get("Authorization") == "" {
+		return s.fromCert(r.TLS.PeerCertificates[0], r.RemoteAddr)
+	}
 	if user, password, ok := r.BasicAuth(); ok {
 		return s.fromPassword(r, user, password)
 	}
@@ -92,14 +96,34 @@ func (s *Server) accountOf(name string) *directory.Account {
 }
 
 func (s *Server) fromToken(token, from string) (auth.Actor, error) {
-	rows, err := state.Tokens.Find(s.mail.State, state.IndexTokenHash, string(auth.HashToken(token)))
+	t, err := s.tokenByHash(auth.HashToken(token), "the login token")
 	if err != nil {
 		return auth.Actor{}, err
 	}
-	if len(rows) == 0 || rows[0].Expires != 0 && rows[0].Expires < time.Now().Unix() {
-		return auth.Actor{}, op.Errorf(op.Forbidden, "the login token is unknown or has expired")
+	return s.actorOf(t.User, "token "+t.Name, from)
+}
+
+// fromCert knows a client certificate by its hash; who signed it says nothing.
+func (s *Server) fromCert(cert *x509.Certificate, from string) (auth.Actor, error) {
+	t, err := s.tokenByHash(auth.HashCert(cert), "the client certificate")
+	if err == nil && time.Now().After(cert.NotAfter) {
+		err = op.Errorf(op.Forbidden, "the client certificate has expired on %s", cert.NotAfter.Format(time.DateOnly))
 	}
-	return s.actorOf(rows[0].User, "token "+rows[0].Name, from)
+	if err != nil {
+		return auth.Actor{}, err
+	}
+	return s.actorOf(t.User, "certificate "+t.Name, from)
+}
+
+func (s *Server) tokenByHash(hash []byte, what string) (*model.Token, error) {
+	rows, err := state.Tokens.Find(s.mail.State, state.IndexTokenHash, string(hash))
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 || rows[0].Expires != 0 && rows[0].Expires < time.Now().Unix() {
+		return nil, op.Errorf(op.Forbidden, "%s is unknown or has expired", what).With("mpctl token list")
+	}
+	return rows[0], nil
 }
 
 func (s *Server) fromPassword(r *http.Request, user, password string) (auth.Actor, error) {

@@ -15,7 +15,13 @@ import (
 func (s *Server) tokenAdd(ctx context.Context, c *Call, in *api.TokenAddIn) (row api.TokenRow, err error) {
 	token, hash := auth.NewToken()
 	now := time.Now()
-	t := &model.Token{Name: in.Name, User: model.FoldName(in.User), Hash: hash, Created: now.Unix(), Expires: now.AddDate(0, 0, max(in.Days, 1)).Unix()}
+	if in.Cert != "" {
+		if hash, err = auth.CertHash([]byte(in.Cert), now); err != nil {
+			return row, op.Errorf(op.Refused, "%v", err)
+		}
+		token = ""
+	}
+	t := &model.Token{Name: in.Name, User: model.FoldName(in.User), Hash: hash, Cert: in.Cert != "", Created: now.Unix(), Expires: now.AddDate(0, 0, max(in.Days, 1)).Unix()}
 	if err := model.ValidateUserName(in.Name); err != nil {
 		return row, err
 	}
@@ -30,7 +36,17 @@ func (s *Server) tokenAdd(ctx context.Context, c *Call, in *api.TokenAddIn) (row
 		}
 		return state.Tokens.Put(tx, t)
 	})
-	return api.TokenRow{Name: t.Name, User: t.User, Token: token, Expires: stamp(t.Expires)}, err
+	row = tokenRow(t)
+	row.Token = token
+	return row, err
+}
+
+func tokenRow(t *model.Token) api.TokenRow {
+	row := api.TokenRow{Name: t.Name, Kind: "token", User: t.User, Expires: stamp(t.Expires)}
+	if t.Cert {
+		row.Kind = "certificate"
+	}
+	return row
 }
 
 func (s *Server) tokenList(context.Context, *Call, *op.None) ([]api.TokenRow, error) {
@@ -39,7 +55,7 @@ func (s *Server) tokenList(context.Context, *Call, *op.None) ([]api.TokenRow, er
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, api.TokenRow{Name: t.Name, User: t.User, Expires: stamp(t.Expires)})
+		out = append(out, tokenRow(t))
 	}
 	return out, nil
 }

@@ -50,13 +50,11 @@ func (s *Server) userAdd(ctx context.Context, c *Call, in *api.UserAddIn) (row a
 				return err
 			}
 		}
-		row, err = userIn(tx, in.Name)
+		if row, err = userIn(tx, in.Name); err == nil {
+			diffRows(c, nil, row)
+		}
 		return err
 	})
-	c.diff = nil
-	if err == nil {
-		diffRows(c, nil, row)
-	}
 	return row, err
 }
 
@@ -141,12 +139,11 @@ func (s *Server) userChange(ctx context.Context, c *Call, name string, fn func(*
 		if err := checkSeats(tx); err != nil {
 			return err
 		}
-		after, err = userIn(tx, name)
+		if after, err = userIn(tx, name); err == nil {
+			diffRows(c, before, after)
+		}
 		return err
 	})
-	if err == nil {
-		diffRows(c, before, after)
-	}
 	return after, err
 }
 

@@ -144,7 +144,9 @@ func (n *node) openAdmin(context.Context) (err error) {
 	if n.cfg.AdminTLS == "" {
 		return nil
 	}
-	tl, err := tls.Listen("tcp", n.cfg.AdminTLS, n.mail.Keyring.Config())
+	cfg := n.mail.Keyring.Config().Clone()
+	cfg.ClientAuth = tls.RequestClientCert // known by its hash, see mpctl token add --cert
+	tl, err := tls.Listen("tcp", n.cfg.AdminTLS, cfg)
 	if err != nil {
 		return err
 	}

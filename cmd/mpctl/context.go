@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"mailplusd/admin/op"
@@ -52,12 +53,17 @@ func (g *globals) applyContext() error {
 	if !v.IsSet("contexts." + name) {
 		return op.Errorf(op.NotFound, "there is no context %q in %s", name, contextFile()).With("mpctl context list")
 	}
-	for key, p := range map[string]*string{"socket": &g.socket, "server": &g.server, "ca": &g.ca, "login": &g.login, "token-file": &g.tokenFile} {
+	for key, p := range g.contextValues() {
 		if *p == "" {
 			*p = v.GetString("contexts." + name + "." + key)
 		}
 	}
 	return nil
+}
+
+// contextValues are the flags that a context keeps.
+func (g *globals) contextValues() map[string]*string {
+	return map[string]*string{"socket": &g.socket, "server": &g.server, "ca": &g.ca, "login": &g.login, "token-file": &g.tokenFile, "client-cert": &g.clientCert, "client-key": &g.clientKey}
 }
 
 func contextCommand(g *globals) *cobra.Command {
@@ -77,11 +83,11 @@ func contextCommand(g *globals) *cobra.Command {
 			}
 			return nil
 		}},
-		&cobra.Command{Use: "set NAME", Short: "keep --socket, --server, --ca, --login and --token-file under a name", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
+		&cobra.Command{Use: "set NAME", Short: "keep --socket, --server, --ca, --login, --token-file, --client-cert and --client-key under a name", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
 			return editContexts(func(v *viper.Viper) error {
-				for key, val := range map[string]string{"socket": g.socket, "server": g.server, "ca": g.ca, "login": g.login, "token-file": g.tokenFile} {
-					if val != "" {
-						v.Set("contexts."+args[0]+"."+key, val)
+				for key, p := range g.contextValues() {
+					if *p != "" {
+						v.Set("contexts."+args[0]+"."+key, *p)
 					}
 				}
 				return nil
@@ -96,8 +102,32 @@ func contextCommand(g *globals) *cobra.Command {
 				return nil
 			})
 		}},
+		&cobra.Command{Use: "delete NAME", Short: "forget a context", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
+			return deleteContext(args[0])
+		}},
 	)
 	return c
+}
+
+// deleteContext writes the file anew: viper can't take a key away.
+func deleteContext(name string) error {
+	v, err := contexts()
+	if err != nil {
+		return err
+	}
+	all := v.GetStringMap("contexts")
+	name = strings.ToLower(name)
+	if _, ok := all[name]; !ok {
+		return op.Errorf(op.NotFound, "there is no context %q", name).With("mpctl context list")
+	}
+	delete(all, name)
+	fresh := viper.New()
+	fresh.SetConfigType("yaml")
+	fresh.Set("contexts", all)
+	if cur := v.GetString("current"); cur != name {
+		fresh.Set("current", cur)
+	}
+	return fresh.WriteConfigAs(contextFile())
 }
 
 func editContexts(fn func(*viper.Viper) error) error {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -40,8 +42,32 @@ func genDocs(root *cobra.Command, reference, man string) error {
 			return err
 		}
 	}
+	return manPages(root, man)
+}
+
+var inherited = regexp.MustCompile(`(?s)\.SH OPTIONS INHERITED FROM PARENT COMMANDS\n.*?(\n\.SH |$)`)
+
+// manPages writes the page of a command and those below it. The options of every command stand
+// in mpctl(1) only, so that a new one changes one page and not all.
+func manPages(c *cobra.Command, dir string) error {
+	if c.Hidden || c.Name() == "help" {
+		return nil
+	}
 	epoch := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) // the same pages whenever they are made
-	return doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "mailplusd", Manual: "mailplusd", Date: &epoch}, man)
+	var b bytes.Buffer
+	if err := doc.GenMan(c, &doc.GenManHeader{Section: "1", Source: "mailplusd", Manual: "mailplusd", Date: &epoch}, &b); err != nil {
+		return err
+	}
+	page := inherited.ReplaceAllString(b.String(), ".SH GLOBAL OPTIONS\nSee \\fBmpctl(1)\\fP.\n$1")
+	if err := os.WriteFile(filepath.Join(dir, strings.ReplaceAll(c.CommandPath(), " ", "-")+".1"), []byte(page), 0o644); err != nil {
+		return err
+	}
+	for _, sub := range c.Commands() {
+		if err := manPages(sub, dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // referencePage writes a command and those below it.

@@ -51,7 +51,7 @@ func (in *input) usage() string {
 
 func (in *input) arg(n int) *op.Field {
 	for i := range in.fields {
-		if f := &in.fields[i]; f.Arg == n || f.Rest && f.Arg > 0 && n > f.Arg && false {
+		if f := &in.fields[i]; f.Arg == n {
 			return f
 		}
 	}
@@ -195,6 +195,7 @@ func (in *input) build(args []string) (map[string]any, error) {
 			if s != "" {
 				out[f.Name] = s
 			}
+		case f.File != "" && f.Optional && *in.file[f.Name] == "":
 		case f.File != "":
 			text, err := readFile(*in.file[f.Name], f.File)
 			if err != nil {

@@ -32,7 +32,7 @@ func (g *globals) connect() (*client.Client, error) {
 	if err := g.applyContext(); err != nil {
 		return nil, err
 	}
-	o := client.Options{Socket: g.socket, Server: g.server, CA: g.ca, User: g.login, Wait: 3 * time.Second}
+	o := client.Options{Socket: g.socket, Server: g.server, CA: g.ca, Cert: g.clientCert, Key: g.clientKey, User: g.login, Wait: 3 * time.Second}
 	if g.server != "" && g.tokenFile != "" {
 		text, err := readFile(g.tokenFile, "token-file")
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 // globals are the flags of every command.
 type globals struct {
 	socket, server, ca, login, loginFile, tokenFile string
+	clientCert, clientKey                           string
 	context                                         string
 	output, filter                                  string
 	dryRun, yes, noWait                             bool
@@ -40,6 +41,8 @@ func tree(g *globals, ops []op.Any) *cobra.Command {
 	pf.StringVar(&g.login, "login", "", "with --server: account to log in as; the password is asked for")
 	pf.StringVar(&g.loginFile, "login-password-file", "", "with --login: file with the password, - for standard input")
 	pf.StringVar(&g.tokenFile, "token-file", "", "with --server: file with a login token")
+	pf.StringVar(&g.clientCert, "client-cert", "", "with --server: PEM file of a client certificate to log in with")
+	pf.StringVar(&g.clientKey, "client-key", "", "with --client-cert: PEM file of its key, when not in the same")
 	pf.StringVar(&g.context, "context", "", "named settings of ~/.config/mpctl/config.yaml")
 	pf.StringVarP(&g.output, "output", "o", "table", "table, wide, json, jsonl, yaml, csv or name")
 	pf.StringVar(&g.filter, "filter", "", "only rows for which this holds: field=value, !=, ~, >, <, joined by and")
@@ -127,7 +130,9 @@ var nouns = map[string]string{
 	"log": "mail log", "log mail": "what happened to messages", "cert": "TLS certificates", "check": "is everything right?", "config": "every setting by name",
 	"me": "your own account", "storage": "message bodies on disk", "flow": "how a message is decided on", "setup": "make a mail system of this node",
 	"job": "long work in the background", "license": "seats", "admin": "administration itself", "admin log": "who changed what", "login": "lock-outs", "login lock": "lock-outs after wrong passwords",
-	"token": "login tokens of the TLS admin listener", "mail": "a mail to try the server with", "service interface": "where the services listen",
+	"user app-permission": "services that accounts may use", "account source": "where accounts come from", "net": "this host's network, shown and never changed",
+	"net interface": "network interfaces", "net lan": "what counts as the local network",
+	"token": "login tokens and client certificates of the TLS admin listener", "mail": "a mail to try the server with", "service interface": "where the services listen",
 }
 
 func fail(format string, args ...any) error {

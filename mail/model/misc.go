@@ -10,11 +10,13 @@ type Certificate struct {
 	Created int64  `cbor:"created" json:"created"`
 }
 
-// Token is a login token of the admin plane; only its hash is kept.
+// Token is a login to the admin plane without a password: a token, of which only the hash is
+// kept, or a client certificate, known by its SHA-256.
 type Token struct {
 	Name    string `cbor:"name" json:"name"`
 	User    string `cbor:"user" json:"user"`
 	Hash    []byte `cbor:"hash" json:"-"` // SHA-256
+	Cert    bool   `cbor:"cert,omitempty" json:"cert,omitempty"`
 	Created int64  `cbor:"created" json:"created"`
 	Expires int64  `cbor:"expires,omitempty" json:"expires,omitempty"`
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -46,6 +47,8 @@ type Server struct {
 	Now       func() time.Time
 	// Ready tells whether mail may be accepted at all (a leader is known).
 	Ready func() bool
+	// Local tells whether a client is of the local network.
+	Local func(netip.Addr) bool
 }
 
 // Engine makes the go-smtp server of one listener.
