@@ -1,11 +1,60 @@
 package server
 
 import (
+	"context"
+	"net"
 	"net/netip"
 	"sort"
 
+	"mailplusd/admin/api"
 	"mailplusd/mail/model"
 )
+
+// publicAddresses are the addresses by which the Internet sees this server, as far as is known.
+func (s *Server) publicAddresses(given []string) ([]netip.Addr, error) {
+	if len(given) == 0 {
+		given = s.mail.State.Current().Network.PublicIP
+	}
+	var out []netip.Addr
+	for _, g := range given {
+		ip, err := netip.ParseAddr(g)
+		if err != nil {
+			return nil, model.Invalid("address", "%q is no IP address", g)
+		}
+		out = append(out, ip)
+	}
+	if len(out) > 0 {
+		return out, nil
+	}
+	addrs, err := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().IsGlobalUnicast() {
+			out = append(out, p.Addr())
+		}
+	}
+	return out, err
+}
+
+func (s *Server) domainDNSRecords(_ context.Context, c *Call, in *api.DNSRecordsIn) ([]api.RecordRow, error) {
+	d, err := getDomain(s.mail.State, in.Name)
+	if err != nil {
+		return nil, err
+	}
+	ips, err := s.publicAddresses(in.Address)
+	if err != nil {
+		return nil, err
+	}
+	for _, ip := range ips {
+		if ip.IsPrivate() {
+			c.Warn("%s is a private address: behind NAT give the public one with --address", ip)
+		}
+	}
+	out := []api.RecordRow{}
+	for _, r := range dnsRecords(s.mail.State.Current(), d, asciiDomain(in.Name), ips) {
+		out = append(out, api.RecordRow(r))
+	}
+	return out, nil
+}
 
 // Record is one DNS record to publish.
 type Record struct {

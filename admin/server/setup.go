@@ -6,9 +6,12 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
+	"fmt"
 	"os"
 	"time"
 
+	"mailplusd/admin/api"
+	"mailplusd/admin/op"
 	"mailplusd/mail/certs"
 	"mailplusd/mail/model"
 	"mailplusd/mail/state"
@@ -146,4 +149,57 @@ func writable(dir string) error {
 	}
 	f.Close()
 	return os.Remove(f.Name())
+}
+
+func (s *Server) setupShow(context.Context, *Call, *op.None) (api.SetupShowOut, error) {
+	set := s.mail.State.Current()
+	return s.setupOut(set, ""), nil
+}
+
+func (s *Server) setupOut(set *model.Settings, admin string) api.SetupShowOut {
+	return api.SetupShowOut{SetUp: set.System.SetUp != 0, Domain: set.System.Domain, Hostname: set.System.Hostname, Source: set.System.Source,
+		Interface: set.System.Interface, Storage: s.data, Seats: model.FreeSeats, Admin: admin}
+}
+
+func (s *Server) setupNew(ctx context.Context, c *Call, in *api.SetupNewIn) (out api.SetupShowOut, err error) {
+	if have := s.mail.State.Current().System; have.SetUp != 0 {
+		return out, refused("this system is set up already, as "+have.Hostname, "mpctl setup show")
+	}
+	if in.Source != "" && in.Source != "local" {
+		return out, refused("no directory of type "+in.Source+" is configured", "mpctl setup new --account-type local …")
+	}
+	if in.Storage != "" && in.Storage != s.data {
+		return out, refused("this node keeps its data in "+s.data+"; start mailplusd with --data "+in.Storage+" to use another place", "")
+	}
+	if err := writable(s.data); err != nil {
+		return out, refused(fmt.Sprintf("%s is not writable: %v", s.data, err), "")
+	}
+	su := SetUp{Domain: in.Domain, Hostname: in.Hostname, Interface: in.Interface, Services: DefaultServices(), Admin: in.Admin}
+	if in.Admin != "" {
+		if in.Password == "" {
+			return out, op.Errorf(op.Usage, "the first administrator needs a password: give --password-file")
+		}
+		if su.AdminHash, err = s.hashPassword(in.Admin, []byte(in.Password)); err != nil {
+			return out, err
+		}
+	}
+	set, err := su.Plan()
+	if err != nil {
+		return out, err
+	}
+	if err := s.mail.Listeners.Probe(set); err != nil {
+		return out, err
+	}
+	def := model.DefaultSettings()
+	for _, d := range model.DiffSettings(&def, set) {
+		c.Diff(op.FieldDiff(d))
+	}
+	if c.DryRun {
+		return s.setupOut(set, in.Admin), nil
+	}
+	if set, err = SetUpSystem(ctx, s.mail.State, su, time.Now()); err != nil {
+		return out, err
+	}
+	c.Warn("publish the DNS records (mpctl domain dns-records %s), then mpctl check all", set.System.Domain)
+	return s.setupOut(set, in.Admin), nil
 }

@@ -1,18 +1,130 @@
 package server
 
 import (
-	"bufio"
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
 
-	"mailplusd/mail/directory"
+	"mailplusd/admin/api"
+	"mailplusd/admin/op"
 	"mailplusd/mail/model"
 	"mailplusd/mail/state"
 )
+
+func aliasRow(a *model.Alias) api.AliasRow {
+	row := api.AliasRow{Name: a.Name, Domain: a.Domain}
+	for _, m := range a.Members {
+		row.Members = append(row.Members, m.String())
+	}
+	return row
+}
+
+// aliasChange runs fn in a domain and gives the alias before and after.
+func (s *Server) aliasChange(ctx context.Context, c *Call, domain, name string, fn func(*state.Tx, *model.Domain) (*model.Alias, error)) (row api.AliasRow, err error) {
+	err = s.change(ctx, c, func(tx *state.Tx) error {
+		d, err := getDomain(tx, domain)
+		if err != nil {
+			return err
+		}
+		var before, after any
+		if a, err := getAlias(tx, d, name); err == nil {
+			before = aliasRow(a)
+		}
+		a, err := fn(tx, d)
+		if err != nil {
+			return err
+		}
+		if a != nil {
+			row = aliasRow(a)
+			after = row
+		}
+		c.diff = nil
+		diffRows(c, before, after)
+		return nil
+	})
+	return row, err
+}
+
+func (s *Server) aliasAdd(ctx context.Context, c *Call, in *api.AliasAddIn) (api.AliasRow, error) {
+	return s.aliasChange(ctx, c, in.Domain, in.Name, func(tx *state.Tx, d *model.Domain) (*model.Alias, error) {
+		return addAlias(tx, d, in.Name, in.Members, time.Now())
+	})
+}
+
+func (s *Server) aliasList(_ context.Context, _ *Call, in *api.DomainListIn) ([]api.AliasRow, error) {
+	d, err := getDomain(s.mail.State, in.Domain)
+	if err != nil {
+		return nil, err
+	}
+	out := []api.AliasRow{}
+	for a, err := range state.Aliases.All(s.mail.State, d.Name+"/") {
+		if err != nil {
+			return nil, err
+		}
+		if row := aliasRow(a); matches(in.Search, row.Name, row.Members) {
+			out = append(out, row)
+		}
+	}
+	return out, nil
+}
+
+func (s *Server) aliasShow(_ context.Context, _ *Call, in *api.AliasIn) (api.AliasRow, error) {
+	d, err := getDomain(s.mail.State, in.Domain)
+	if err != nil {
+		return api.AliasRow{}, err
+	}
+	a, err := getAlias(s.mail.State, d, in.Name)
+	if err != nil {
+		return api.AliasRow{}, err
+	}
+	return aliasRow(a), nil
+}
+
+func (s *Server) aliasSet(ctx context.Context, c *Call, in *api.AliasSetIn) (api.AliasRow, error) {
+	return s.aliasChange(ctx, c, in.Domain, in.Name, func(tx *state.Tx, d *model.Domain) (*model.Alias, error) {
+		a, err := getAlias(tx, d, in.Name)
+		if err != nil {
+			return nil, err
+		}
+		members := in.Member
+		if len(members) == 0 {
+			members = aliasRow(a).Members
+		}
+		members = append(members, in.Add...)
+		for _, m := range in.Remove {
+			gone, err := parseMember(tx, d, m)
+			if err != nil {
+				return nil, err
+			}
+			i := slices.IndexFunc(members, func(x string) bool { return strings.EqualFold(x, gone.String()) })
+			if i < 0 {
+				return nil, notFound("recipient", m, "mpctl domain alias show "+d.Name+" "+a.Name)
+			}
+			members = slices.Delete(members, i, i+1)
+		}
+		if in.Rename == nil {
+			return a, setMembers(tx, d, a, members)
+		}
+		if err := state.Aliases.Delete(tx, d.Name+"/"+a.Name); err != nil {
+			return nil, err
+		}
+		return addAlias(tx, d, *in.Rename, members, time.Unix(a.Created, 0))
+	})
+}
+
+func (s *Server) aliasDelete(ctx context.Context, c *Call, in *api.AliasIn) (op.None, error) {
+	_, err := s.aliasChange(ctx, c, in.Domain, in.Name, func(tx *state.Tx, d *model.Domain) (*model.Alias, error) {
+		a, err := getAlias(tx, d, in.Name)
+		if err != nil {
+			return nil, err
+		}
+		return nil, state.Aliases.Delete(tx, d.Name+"/"+a.Name)
+	})
+	return op.None{}, err
+}
 
 // getAlias reads an alias.
 func getAlias(r state.Reader, d *model.Domain, name string) (*model.Alias, error) {
@@ -150,115 +262,8 @@ func dropFromAliases(tx *state.Tx, m model.AliasMember) error {
 	return nil
 }
 
-// aliasLine is one alias of a Postfix alias file.
-type aliasLine struct {
-	Line    int
-	Name    string
-	Members []string
-}
-
 // Limits of an alias file.
 const (
 	maxAliasLine  = 1 << 20
 	maxAliasLines = 200_000
 )
-
-// parseAliases reads a Postfix alias file (aliases(5)): `name: member, member`, comments
-// with #, a line that starts with white space continues the one before.
-func parseAliases(r io.Reader) ([]aliasLine, error) {
-	sc := bufio.NewScanner(r)
-	sc.Buffer(make([]byte, 64<<10), maxAliasLine)
-	var out []aliasLine
-	n := 0
-	for sc.Scan() {
-		n++
-		line := strings.TrimPrefix(sc.Text(), "\ufeff")
-		if t := strings.TrimSpace(line); t == "" || t[0] == '#' {
-			continue
-		}
-		if line[0] == ' ' || line[0] == '\t' {
-			if len(out) == 0 {
-				return nil, fmt.Errorf("line %d continues nothing", n)
-			}
-			last := &out[len(out)-1]
-			last.Members = append(last.Members, splitMembers(line)...)
-			continue
-		}
-		name, rest, ok := cutName(line)
-		if !ok {
-			return nil, fmt.Errorf("line %d: %.60q is not `name: member, member`", n, line)
-		}
-		if out = append(out, aliasLine{Line: n, Name: name, Members: splitMembers(rest)}); len(out) > maxAliasLines {
-			return nil, fmt.Errorf("more than %d aliases", maxAliasLines)
-		}
-	}
-	if err := sc.Err(); err != nil {
-		return nil, fmt.Errorf("line %d: %w", n+1, err)
-	}
-	return out, nil
-}
-
-// cutName splits at the colon that ends the name; the name may be quoted.
-func cutName(line string) (name, rest string, ok bool) {
-	if strings.HasPrefix(line, `"`) {
-		end := strings.Index(line[1:], `"`)
-		if end < 0 {
-			return "", "", false
-		}
-		name, rest = line[1:1+end], strings.TrimSpace(line[2+end:])
-		rest, ok = strings.CutPrefix(rest, ":")
-		return name, rest, ok && name != ""
-	}
-	name, rest, ok = strings.Cut(line, ":")
-	name = strings.TrimSpace(name)
-	return name, rest, ok && name != ""
-}
-
-func splitMembers(s string) []string {
-	var out []string
-	for _, m := range strings.Split(s, ",") {
-		if m = strings.Trim(strings.TrimSpace(m), `"`); m != "" {
-			out = append(out, m)
-		}
-	}
-	return out
-}
-
-// exportAlias writes an alias as a line of a Postfix alias file: groups are expanded,
-// users become their addresses in the domain, nested aliases keep their names (A.57).
-func exportAlias(p *directory.Picture, a *model.Alias) string {
-	var members []string
-	add := func(s string) {
-		if !slices.Contains(members, s) {
-			members = append(members, s)
-		}
-	}
-	user := func(name string) {
-		if u := p.User(name); u != nil {
-			add(addressIn(u, a.Domain))
-		}
-	}
-	for _, m := range a.Members {
-		switch m.Kind {
-		case model.AliasUser:
-			user(m.Value)
-		case model.AliasGroup:
-			for _, u := range p.Members(m.Value) {
-				user(u)
-			}
-		default:
-			add(m.Value)
-		}
-	}
-	return a.Name + ": " + strings.Join(members, ", ")
-}
-
-// addressIn is a user's address in a domain, or his name when he has none there.
-func addressIn(u *directory.Account, domain string) string {
-	for _, a := range u.Addresses {
-		if strings.HasSuffix(a, "@"+domain) {
-			return a
-		}
-	}
-	return u.Name
-}

@@ -3,10 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
-	"os"
-	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -14,122 +11,7 @@ import (
 	"mailplusd/admin/op"
 	"mailplusd/mail/model"
 	"mailplusd/mail/state"
-
-	"golang.org/x/sys/unix"
 )
-
-func (s *Server) version(context.Context, *Call, *op.None) (api.VersionOut, error) {
-	return api.VersionOut{Version: model.Version, Baseline: model.Baseline, Node: s.node}, nil
-}
-
-func (s *Server) status(context.Context, *Call, *op.None) (api.StatusOut, error) {
-	set := s.mail.State.Current()
-	cs := s.cluster.Status()
-	st := s.mail.Bodies.Stats()
-	out := api.StatusOut{
-		Node: s.node, Hostname: set.System.Hostname, Domain: set.System.Domain, SetUp: set.System.SetUp != 0, Leader: cs.Leader,
-		Uptime: time.Since(s.started).Round(time.Second).String(), Applied: s.mail.State.Applied(), Bodies: st.Bodies, Bytes: st.Bytes,
-		Memory: resident(), Alerts: []string{}, Services: s.listeners(set),
-	}
-	pic, err := s.mail.Directory.Now()
-	if err != nil {
-		return out, err
-	}
-	out.Seats, out.SeatsUsed = pic.Seats, pic.Used
-	if out.Queue, err = s.queueLength(); err != nil {
-		return out, err
-	}
-	var fs unix.Statfs_t
-	if unix.Statfs(s.data, &fs) == nil {
-		out.Free = int64(fs.Bavail) * fs.Bsize
-		if total := int64(fs.Blocks) * fs.Bsize; out.Free < total/20 {
-			out.Alerts = append(out.Alerts, fmt.Sprintf("only %d MB are free on the disk of %s", out.Free>>20, s.data))
-		}
-	}
-	for _, l := range out.Services {
-		if l.Error != "" {
-			out.Alerts = append(out.Alerts, l.Name+": "+l.Error)
-		}
-	}
-	if !out.SetUp {
-		out.Alerts = append(out.Alerts, "not set up yet: mpctl setup new --domain example.com")
-	}
-	if pic.Used > pic.Seats || pic.Wanting > 0 {
-		out.Alerts = append(out.Alerts, fmt.Sprintf("%d seats are missing: mpctl license add KEY --accept-terms", pic.Used-pic.Seats+pic.Wanting))
-	}
-	if !s.cluster.IsLeader() {
-		out.Alerts = append(out.Alerts, "no leader: nothing can be stored")
-	}
-	out.Healthy = len(out.Alerts) == 0
-	return out, nil
-}
-
-func resident() int64 {
-	b, err := os.ReadFile("/proc/self/statm")
-	if err == nil {
-		if f := strings.Fields(string(b)); len(f) > 1 {
-			if n, err := strconv.ParseInt(f[1], 10, 64); err == nil {
-				return n * int64(os.Getpagesize())
-			}
-		}
-	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.Sys)
-}
-
-func (s *Server) setupShow(context.Context, *Call, *op.None) (api.SetupShowOut, error) {
-	set := s.mail.State.Current()
-	return s.setupOut(set, ""), nil
-}
-
-func (s *Server) setupOut(set *model.Settings, admin string) api.SetupShowOut {
-	return api.SetupShowOut{SetUp: set.System.SetUp != 0, Domain: set.System.Domain, Hostname: set.System.Hostname, Source: set.System.Source,
-		Interface: set.System.Interface, Storage: s.data, Seats: model.FreeSeats, Admin: admin}
-}
-
-func (s *Server) setupNew(ctx context.Context, c *Call, in *api.SetupNewIn) (out api.SetupShowOut, err error) {
-	if have := s.mail.State.Current().System; have.SetUp != 0 {
-		return out, refused("this system is set up already, as "+have.Hostname, "mpctl setup show")
-	}
-	if in.Source != "" && in.Source != "local" {
-		return out, refused("no directory of type "+in.Source+" is configured", "mpctl setup new --account-type local …")
-	}
-	if in.Storage != "" && in.Storage != s.data {
-		return out, refused("this node keeps its data in "+s.data+"; start mailplusd with --data "+in.Storage+" to use another place", "")
-	}
-	if err := writable(s.data); err != nil {
-		return out, refused(fmt.Sprintf("%s is not writable: %v", s.data, err), "")
-	}
-	su := SetUp{Domain: in.Domain, Hostname: in.Hostname, Interface: in.Interface, Services: DefaultServices(), Admin: in.Admin}
-	if in.Admin != "" {
-		if in.Password == "" {
-			return out, op.Errorf(op.Usage, "the first administrator needs a password: give --password-file")
-		}
-		if su.AdminHash, err = s.hashPassword(in.Admin, []byte(in.Password)); err != nil {
-			return out, err
-		}
-	}
-	set, err := su.Plan()
-	if err != nil {
-		return out, err
-	}
-	if err := s.mail.Listeners.Probe(set); err != nil {
-		return out, err
-	}
-	def := model.DefaultSettings()
-	for _, d := range model.DiffSettings(&def, set) {
-		c.Diff(op.FieldDiff(d))
-	}
-	if c.DryRun {
-		return s.setupOut(set, in.Admin), nil
-	}
-	if set, err = SetUpSystem(ctx, s.mail.State, su, time.Now()); err != nil {
-		return out, err
-	}
-	c.Warn("publish the DNS records (mpctl domain dns-records %s), then mpctl check all", set.System.Domain)
-	return s.setupOut(set, in.Admin), nil
-}
 
 func configRow(set *model.Settings, k model.SettingKey) api.ConfigRow {
 	def := model.DefaultSettings()

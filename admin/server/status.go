@@ -1,0 +1,77 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"mailplusd/admin/api"
+	"mailplusd/admin/op"
+	"mailplusd/mail/model"
+
+	"golang.org/x/sys/unix"
+)
+
+func (s *Server) version(context.Context, *Call, *op.None) (api.VersionOut, error) {
+	return api.VersionOut{Version: model.Version, Baseline: model.Baseline, Node: s.node}, nil
+}
+
+func (s *Server) status(context.Context, *Call, *op.None) (api.StatusOut, error) {
+	set := s.mail.State.Current()
+	cs := s.cluster.Status()
+	st := s.mail.Bodies.Stats()
+	out := api.StatusOut{
+		Node: s.node, Hostname: set.System.Hostname, Domain: set.System.Domain, SetUp: set.System.SetUp != 0, Leader: cs.Leader,
+		Uptime: time.Since(s.started).Round(time.Second).String(), Applied: s.mail.State.Applied(), Bodies: st.Bodies, Bytes: st.Bytes,
+		Memory: resident(), Alerts: []string{}, Services: s.listeners(set),
+	}
+	pic, err := s.mail.Directory.Now()
+	if err != nil {
+		return out, err
+	}
+	out.Seats, out.SeatsUsed = pic.Seats, pic.Used
+	if out.Queue, err = s.queueLength(); err != nil {
+		return out, err
+	}
+	var fs unix.Statfs_t
+	if unix.Statfs(s.data, &fs) == nil {
+		out.Free = int64(fs.Bavail) * fs.Bsize
+		if total := int64(fs.Blocks) * fs.Bsize; out.Free < total/20 {
+			out.Alerts = append(out.Alerts, fmt.Sprintf("only %d MB are free on the disk of %s", out.Free>>20, s.data))
+		}
+	}
+	for _, l := range out.Services {
+		if l.Error != "" {
+			out.Alerts = append(out.Alerts, l.Name+": "+l.Error)
+		}
+	}
+	if !out.SetUp {
+		out.Alerts = append(out.Alerts, "not set up yet: mpctl setup new --domain example.com")
+	}
+	if pic.Used > pic.Seats || pic.Wanting > 0 {
+		out.Alerts = append(out.Alerts, fmt.Sprintf("%d seats are missing: mpctl license add KEY --accept-terms", pic.Used-pic.Seats+pic.Wanting))
+	}
+	if !s.cluster.IsLeader() {
+		out.Alerts = append(out.Alerts, "no leader: nothing can be stored")
+	}
+	out.Healthy = len(out.Alerts) == 0
+	return out, nil
+}
+
+func resident() int64 {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err == nil {
+		if f := strings.Fields(string(b)); len(f) > 1 {
+			if n, err := strconv.ParseInt(f[1], 10, 64); err == nil {
+				return n * int64(os.Getpagesize())
+			}
+		}
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.Sys)
+}
