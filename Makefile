@@ -41,10 +41,11 @@ lint:
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 
-# Reference and man pages are made from the declarations; a test compares them with what is checked in.
+# Reference and man pages are made from the declarations, docs/flow.md from the chain; a test compares them with what is checked in.
 docs: build
 	rm -rf docs/reference docs/man
 	$(BIN)/mpctl gen-docs --reference docs/reference --man docs/man
+	$(GO) test -run TestFlowPage ./mail -update
 
 FUZZTIME ?= 30s
 fuzz:

@@ -120,6 +120,43 @@ func (s *Server) houseKeeping() {
 			if err := s.CollectBodies(s.ctx); err != nil && s.ctx.Err() == nil {
 				s.log.Error("unused bodies not removed", "err", err)
 			}
+			if err := s.TrimAdminLog(s.ctx, time.Now()); err != nil && s.ctx.Err() == nil {
+				s.log.Error("admin log not trimmed", "err", err)
+			}
+		}
+	}
+}
+
+// TrimAdminLog removes lines older than log.admin-keep, some at a time.
+func (s *Server) TrimAdminLog(ctx context.Context, now time.Time) error {
+	if !s.leading() {
+		return nil
+	}
+	before := now.AddDate(0, 0, -s.State.Current().Log.AdminDays).UnixNano()
+	const batch = 500
+	for {
+		var old []string
+		for e, err := range state.AdminLog.All(s.State, "") {
+			if err != nil {
+				return err
+			}
+			if e.Time >= before || len(old) == batch {
+				break
+			}
+			old = append(old, state.AdminLog.Key(e))
+		}
+		if len(old) == 0 {
+			return nil
+		}
+		if err := s.State.Update(ctx, func(tx *state.Tx) error {
+			for _, key := range old {
+				if err := state.AdminLog.Delete(tx, key); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			return err
 		}
 	}
 }

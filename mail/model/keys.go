@@ -163,18 +163,18 @@ func contains(list []string, s string) bool {
 
 // Validate checks every section. The error names the section's field.
 func (s *Settings) Validate() error {
-	for _, section := range []struct {
-		name string
-		v    interface{ Validate() error }
-	}{
-		{"system", &s.System}, {"service", &s.Services}, {"delivery", &s.Delivery}, {"queue", &s.Queue},
-		{"login", &s.Login}, {"account", &s.Accounts}, {"network", &s.Network}, {"storage", &s.Storage},
-	} {
-		if err := section.v.Validate(); err != nil {
+	v := reflect.ValueOf(s).Elem()
+	for i := range v.NumField() {
+		section, ok := v.Field(i).Addr().Interface().(interface{ Validate() error })
+		if !ok {
+			continue
+		}
+		if err := section.Validate(); err != nil {
+			name := v.Type().Field(i).Tag.Get("key")
 			if fe, ok := err.(*FieldError); ok && !strings.Contains(fe.Field, ".") {
-				return &FieldError{Field: section.name + "." + fe.Field, Reason: fe.Reason}
+				return &FieldError{Field: name + "." + fe.Field, Reason: fe.Reason}
 			}
-			return fmt.Errorf("%s: %w", section.name, err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return nil

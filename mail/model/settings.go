@@ -17,6 +17,7 @@ type Settings struct {
 	Accounts Accounts `key:"account"`
 	Network  Network  `key:"network"`
 	Storage  Storage  `key:"storage"`
+	Log      Log      `key:"log"`
 }
 
 // System is what set-up decides.
@@ -111,6 +112,11 @@ type Storage struct {
 	CompactRatio int `cbor:"ratio" key:"compact-ratio" unit:"percent" min:"5" max:"95" help:"dead share of a segment at which it is compacted"`
 }
 
+// Log is how long records are kept.
+type Log struct {
+	AdminDays int `cbor:"admin" key:"admin-keep" unit:"days" min:"1" max:"36500" help:"how long the admin log keeps a line"`
+}
+
 // DefaultSettings are the values before anybody sets one.
 func DefaultSettings() Settings {
 	return Settings{
@@ -129,6 +135,7 @@ func DefaultSettings() Settings {
 		Queue:   Queue{LifetimeHours: 120, MinBackoffSec: 300, MaxBackoffSec: 14400, PerDestination: 5, Concurrency: 50, Port: 25, TLS: "may"},
 		Login:   Login{MaxFailures: 10, WindowMinutes: 15, LockMinutes: 15, MinPassword: 8},
 		Storage: Storage{KeepHours: 24, CompactRatio: 40},
+		Log:     Log{AdminDays: 730},
 	}
 }
 
@@ -209,15 +216,6 @@ func (q *Queue) Validate() error {
 	}
 	return nil
 }
-
-// Validate has nothing to add to the tags.
-func (l *Login) Validate() error { return nil }
-
-// Validate has nothing to add to the tags.
-func (a *Accounts) Validate() error { return nil }
-
-// Validate has nothing to add to the tags.
-func (s *Storage) Validate() error { return nil }
 
 // Validate checks addresses and networks.
 func (n *Network) Validate() error {
