@@ -1,0 +1,208 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// A line of a guide that a test can't run, and why.
+var guideSkips = []struct{ line, why string }{
+	{"make deb", "changes the machine"}, {"sudo systemctl", "takes systemd"}, {"make run", "starts another daemon"}, {"MAILPLUSD_DEV_PASSWORD=", "starts another daemon"},
+	{"mpctl user passwd carol ", "asks at a terminal"}, {"mpctl log follow", "goes on until Ctrl-C"}, {"mutt ", "takes a terminal"}, {"make test", "is this test"},
+}
+
+func guideSkip(line string) bool {
+	for _, s := range guideSkips {
+		if strings.HasPrefix(strings.TrimSpace(line), s.line) {
+			return true
+		}
+	}
+	return false
+}
+
+var shBlock = regexp.MustCompile("(?s)```sh\n(.*?)```")
+
+// runGuide runs the examples of a page, one line after the other as a user would type them; mpctl
+// and sudo are what they would be on an installed system.
+func runGuide(t *testing.T, d *process, page, dir string, env []string, edit func(string) string) {
+	t.Helper()
+	binDir := t.TempDir()
+	for name, text := range map[string]string{
+		"mpctl": fmt.Sprintf("#!/bin/sh\nexec %s \"$@\"\n", bins.mpctl),
+		"sudo":  "#!/bin/sh\nexec \"$@\"\n",
+	} {
+		if err := os.WriteFile(filepath.Join(binDir, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ran := 0
+	for _, m := range shBlock.FindAllStringSubmatch(read(t, page), -1) {
+		for _, line := range strings.Split(strings.TrimSpace(m[1]), "\n") {
+			if guideSkip(line) || strings.TrimSpace(line) == "" || strings.HasPrefix(line, "export MPCTL_SOCKET") {
+				continue
+			}
+			if edit != nil {
+				line = edit(line)
+			}
+			cmd := exec.Command("sh", "-ec", line)
+			cmd.Dir = dir
+			cmd.Env = append(os.Environ(), append([]string{"PATH=" + binDir + ":" + os.Getenv("PATH"), "MPCTL_SOCKET=" + filepath.Join(d.dir, "admin.sock")}, env...)...)
+			out, err := cmd.CombinedOutput()
+			if err != nil && cmd.ProcessState.ExitCode() != allowedExit(line) {
+				t.Errorf("%s: %s: %v\n%s", filepath.Base(page), line, err, out)
+			}
+			ran++
+		}
+	}
+	if ran == 0 {
+		t.Errorf("%s has no example that runs", page)
+	}
+}
+
+// allowedExit: checks of a system that is not on the Internet find something, which is not a fault of the example.
+func allowedExit(line string) int {
+	if strings.Contains(line, "mpctl check") {
+		return 1
+	}
+	return 0
+}
+
+// TestGuideExamplesRun types every example of docs/guide and README.md on a fresh system.
+func TestGuideExamplesRun(t *testing.T) {
+	// covers: I.84
+	guide := "../../docs/guide/"
+	pages, err := filepath.Glob(guide + "*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatal("no guide", err)
+	}
+	tested := map[string]bool{"README.md": true}
+	for page, run := range guidePages {
+		tested[page] = true
+		t.Run(page, func(t *testing.T) {
+			d := newDaemon(t)
+			d.start()
+			run(t, d, guide+page)
+		})
+	}
+	for _, p := range pages {
+		if !tested[filepath.Base(p)] {
+			t.Errorf("%s is not run by any test; add it to guidePages", p)
+		}
+	}
+}
+
+// guidePages runs each page on the system that its reader has.
+var guidePages = map[string]func(t *testing.T, d *process, page string){
+	"accounts.md": func(t *testing.T, d *process, page string) {
+		dir := fixtures(t, map[string]string{"carol.pw": "carols-long-word", "names.txt": "carol\nerin\n",
+			"users.csv": "name,password,groups\nerin,long-enough-1,staff\nfrank,long-enough-2,\"staff,sales\"\n"})
+		d.ok("user", "add", "dave", "--password-file", filepath.Join(dir, "carol.pw"))
+		d.ok("group", "add", "sales")
+		d.seats(20)
+		runGuide(t, d, page, dir, nil, nil)
+		d.has("erin,activate,yes", "account", "list", "-o", "csv")
+	},
+	"domains.md": func(t *testing.T, d *process, page string) {
+		dir := fixtures(t, nil)
+		d.carol(t)
+		d.ok("group", "add", "staff")
+		runGuide(t, d, page, dir, nil, func(line string) string {
+			if strings.Contains(line, "alias:boss") { // an alias that the reader has already
+				d.ok("domain", "alias", "add", "example.org", "boss", "carol")
+			}
+			return line
+		})
+		d.has("partner@elsewhere.example", "domain", "alias", "list", "example.org")
+	},
+	"queue.md": func(t *testing.T, d *process, page string) {
+		d.ok("config", "set", "network.resolvers=127.0.0.1:1") // nobody there: mail stays
+		d.ok("mail", "send", "--from", "alice@example.test", "--to", "x@elsewhere.example")
+		id := strings.TrimSpace(d.ok("queue", "list", "-o", "name"))
+		runGuide(t, d, page, t.TempDir(), nil, func(line string) string { return regexp.MustCompile(`\b17\b`).ReplaceAllString(line, id) })
+		if left := d.ok("queue", "list", "-o", "name"); left != "" {
+			t.Errorf("still queued: %s", left)
+		}
+	},
+	"troubleshooting.md": func(t *testing.T, d *process, page string) {
+		d.carol(t)
+		runGuide(t, d, page, fixtures(t, map[string]string{"message.eml": "Subject: x\r\n\r\nx\r\n"}), nil, nil)
+	},
+	"certificates.md": func(t *testing.T, d *process, page string) {
+		key, cert := selfSigned(t)
+		runGuide(t, d, page, fixtures(t, map[string]string{"fullchain.pem": cert, "privkey.pem": key}), nil, nil)
+	},
+	"clients.md": func(t *testing.T, d *process, page string) {
+		d.carol(t)
+		key, cert := selfSigned(t)
+		dir := fixtures(t, map[string]string{"c.pem": cert, "c.key": key})
+		d.ok("cert", "import", "main", "--cert", dir+"/c.pem", "--key-file", dir+"/c.key", "--default", "on")
+		d.ok("token", "add", "carol", "--user", "carol", "--cert", dir+"/c.pem")
+		runGuide(t, d, page, dir, nil, func(line string) string {
+			return strings.Replace(line, "mpctl ", fmt.Sprintf("mpctl --server %s --ca c.pem --client-cert c.pem --client-key c.key ", d.port(2825)), 1)
+		})
+	},
+	"install.md": func(t *testing.T, d *process, page string) {
+		for _, p := range []string{"25", "465", "587", "143", "993"} {
+			l, err := net.Listen("tcp", "127.0.0.1:"+p)
+			if err != nil {
+				t.Skipf("the real ports are needed: %v", err)
+			}
+			l.Close()
+		}
+		fresh := &process{t: t, dir: filepath.Join(t.TempDir(), "data"), offset: freeOffset(t)}
+		fresh.cmd = exec.Command(bins.mailplusd, "serve", "--data", fresh.dir, "--name", "n1", "--bind", "127.0.0.1", "--admin-socket", filepath.Join(fresh.dir, "admin.sock"))
+		fresh.cmd.Stdout, fresh.cmd.Stderr = &fresh.log, &fresh.log
+		if err := fresh.cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		fresh.exited = make(chan error, 1)
+		go func() { fresh.exited <- fresh.cmd.Wait() }()
+		t.Cleanup(fresh.stop)
+		runGuide(t, fresh, page, fixtures(t, map[string]string{"anna.pw": "annas-long-word"}), nil, nil)
+		fresh.has("mail.example.com", "setup", "show")
+	},
+}
+
+// TestReadmeTour types the five-minute tour.
+func TestReadmeTour(t *testing.T) {
+	need(t, "swaks")
+	d := newDaemon(t)
+	d.start()
+	runGuide(t, d, "../../README.md", t.TempDir(), nil, func(line string) string {
+		line = strings.ReplaceAll(line, "bin/mpctl", "mpctl")
+		return strings.ReplaceAll(line, "127.0.0.1:2525", d.port(2525))
+	})
+	d.has("hello", "log", "mail", "list")
+	d.has("carol", "account", "list")
+}
+
+func fixtures(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// carol is a user with mail, whom the guides talk about.
+func (d *process) carol(t *testing.T) {
+	t.Helper()
+	d.ok("user", "add", "carol", "--password-file", d.file("carol.pw", "carols-long-word"))
+	d.ok("account", "activate", "carol")
+}
+
+// seats installs a key for so many more accounts.
+func (d *process) seats(n int) {
+	d.t.Helper()
+	key := strings.TrimSpace(d.ok("license", "issue", "--quantity", fmt.Sprint(n)))
+	d.ok("license", "add", key, "--accept-terms")
+}
