@@ -28,6 +28,7 @@ type endpoint struct {
 	l    *wire.Listener
 	stop func()
 	addr string
+	tls  bool // STARTTLS or implicit TLS is offered
 }
 
 // Listeners keeps the open ports as the settings say. Sessions go on when a port moves.
@@ -101,16 +102,22 @@ func (ls *Listeners) Apply(set *model.Settings) {
 }
 
 func (ls *Listeners) ensure(name, addr string) error {
+	cfg := ls.Make(name)
 	e := ls.open[name]
+	if e != nil && e.tls != (cfg.TLS != nil) { // fixed for the life of a listener
+		ls.close(name, e)
+		e = nil
+	}
 	if e == nil {
-		l, err := wire.Listen("tcp", addr, ls.Make(name))
+		l, err := wire.Listen("tcp", addr, cfg)
 		if err != nil {
 			return err
 		}
-		ls.open[name] = &endpoint{l: l, stop: ls.Open(name, l), addr: addr}
+		ls.open[name] = &endpoint{l: l, stop: ls.Open(name, l), addr: addr, tls: cfg.TLS != nil}
 		ls.Log.Info("listening", "listener", name, "address", l.Addr().String())
 		return nil
 	}
+	e.l.SetLimits(cfg.Limits)
 	if e.addr == addr {
 		return nil
 	}

@@ -116,7 +116,6 @@ func (g *globals) confirmed(o op.Any, args []string) error {
 	if spec.Confirm == op.ConfirmNone || g.dryRun {
 		return nil
 	}
-	what := strings.Join(append([]string{"mpctl", o.Name()}, args...), " ")
 	if spec.Confirm == op.ConfirmName && len(args) > 0 {
 		if g.confirm == args[0] {
 			return nil
@@ -125,7 +124,7 @@ func (g *globals) confirmed(o op.Any, args []string) error {
 			return op.Errorf(op.Refused, "--confirm=%s does not match %s", g.confirm, args[0])
 		}
 		if !interactive() {
-			return op.Errorf(op.Refused, "%s can't be undone; nothing was done", o.Name()).With(what + " --confirm=" + args[0])
+			return op.Errorf(op.Refused, "%s can't be undone; nothing was done", o.Name()).With(g.line + " --confirm=" + args[0])
 		}
 		return ask(fmt.Sprintf("%s can't be undone. Type %s to go on: ", o.Name(), args[0]), args[0])
 	}
@@ -133,7 +132,7 @@ func (g *globals) confirmed(o op.Any, args []string) error {
 		return nil
 	}
 	if !interactive() {
-		return op.Errorf(op.Refused, "%s wants a confirmation; nothing was done", o.Name()).With(what + " --yes")
+		return op.Errorf(op.Refused, "%s wants a confirmation; nothing was done", o.Name()).With(g.line + " --yes")
 	}
 	return ask(spec.Summary+". Go on? Type yes: ", "yes")
 }

@@ -23,7 +23,7 @@ func main() {
 
 // run does one command and gives the exit status.
 func run(ctx context.Context, args []string) int {
-	g := &globals{}
+	g := &globals{line: commandLine(args)}
 	root := tree(g, api.All)
 	root.SetArgs(joinSwitches(args))
 	err := root.ExecuteContext(ctx)
@@ -36,6 +36,18 @@ func run(ctx context.Context, args []string) int {
 	}
 	g.printError(e)
 	return e.Exit()
+}
+
+// commandLine is what was typed, quoted for a shell where it has to be.
+func commandLine(args []string) string {
+	words := []string{"mpctl"}
+	for _, a := range args {
+		if a == "" || strings.ContainsAny(a, " \t\n\"'`$\\|&;<>()*?[]{}~#!") {
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		words = append(words, a)
+	}
+	return strings.Join(words, " ")
 }
 
 // printError writes an error to standard error: as JSON when the output is JSON.

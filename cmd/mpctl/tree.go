@@ -19,6 +19,7 @@ type globals struct {
 	output, filter                                  string
 	dryRun, yes, noWait                             bool
 	confirm                                         string
+	line                                            string // what was typed
 	ifNotExists, ifExists                           bool
 	noColor                                         bool
 }
