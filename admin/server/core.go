@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"time"
 
@@ -125,7 +126,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.reply(w, op.Reply{Error: op.Errorf(op.Usage, "the daemon (version %s) doesn't know %s %s; is mpctl newer?", model.Version, r.Method, r.URL.Path), Done: true})
 		return
 	}
-	actor, err := s.identify(r)
+	actor, fromNode, err := forwarded(r)
+	if fromNode {
+		w.Header().Set("Trailer", headerApplied)
+		defer func() { w.Header().Set(headerApplied, strconv.FormatUint(s.mail.State.Applied(), 10)) }()
+	} else {
+		actor, err = s.identify(r)
+	}
 	if err == nil && !actor.May(h.op.Spec().Role) {
 		err = auth.Denied(actor, h.op)
 	}
@@ -134,6 +141,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		s.reply(w, op.Reply{Error: explain(err), Done: true})
+		return
+	}
+	leader, err := s.leaderFor(h, fromNode)
+	if err != nil {
+		s.reply(w, op.Reply{Error: explain(err), Done: true, Version: model.Version})
+		return
+	}
+	if leader != "" {
+		s.forward(w, r, leader, actor)
 		return
 	}
 	c := &Call{Actor: actor, DryRun: r.Header.Get("X-Dry-Run") == "1", Op: h.op}
@@ -250,6 +266,8 @@ func explain(err error) *op.Error {
 		return op.Errorf(op.Refused, "%v", err)
 	case errors.Is(err, state.ErrReadOnly):
 		return op.Errorf(op.Refused, "%v", err)
+	case errors.As(err, new(cluster.ErrNotLeader)):
+		return op.Errorf(op.Unreachable, "the leader has changed meanwhile: %v; nothing was done, repeat the command", err)
 	case errors.Is(err, cluster.ErrClosed), errors.Is(err, cluster.ErrBusy):
 		return op.Errorf(op.Unreachable, "%v", err)
 	case errors.Is(err, store.ErrNoSpace):

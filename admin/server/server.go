@@ -28,18 +28,19 @@ import (
 
 // Server is the admin plane of one node.
 type Server struct {
-	mail     *mail.Server
-	cluster  *cluster.Node
-	log      *slog.Logger
-	node     string
-	data     string
-	started  time.Time
-	handlers map[string]*handler
-	slots    chan struct{}
-	mu       sync.Mutex
-	servers  []*http.Server
-	jobs     *job.List
-	wg       sync.WaitGroup
+	mail      *mail.Server
+	cluster   *cluster.Node
+	log       *slog.Logger
+	node      string
+	data      string
+	started   time.Time
+	handlers  map[string]*handler
+	slots     chan struct{}
+	mu        sync.Mutex
+	servers   []*http.Server
+	jobs      *job.List
+	forwarder Forwarder
+	wg        sync.WaitGroup
 }
 
 // Options of New.
@@ -47,8 +48,9 @@ type Options struct {
 	Mail    *mail.Server
 	Cluster *cluster.Node
 	Log     *slog.Logger
-	Node    string // name of this node
-	Data    string // its data directory
+	Node    string    // name of this node
+	Data    string    // its data directory
+	Forward Forwarder // nil: this node is alone
 }
 
 // New makes a Server with every operation bound.
@@ -59,7 +61,8 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		jobs: jobs, mail: o.Mail, cluster: o.Cluster, log: o.Log, node: o.Node, data: o.Data, started: time.Now(),
-		handlers: map[string]*handler{}, slots: make(chan struct{}, maxCalls),
+		forwarder: o.Forward,
+		handlers:  map[string]*handler{}, slots: make(chan struct{}, maxCalls),
 	}
 	s.bindAll()
 	return s, nil
