@@ -32,17 +32,24 @@ func union(a, b map[string]string) map[string]bool {
 
 func flat(v any) map[string]string {
 	out := map[string]string{}
-	raw, err := json.Marshal(v)
-	if err != nil {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // <a> is to look like <a>
+	if enc.Encode(v) != nil {
 		return out
 	}
 	var m map[string]json.RawMessage
-	if json.Unmarshal(raw, &m) != nil {
+	if json.Unmarshal(b.Bytes(), &m) != nil {
 		return out
 	}
 	for k, x := range m {
-		if s := string(bytes.Trim(x, `"`)); s != "null" && s != "[]" {
-			out[k] = s
+		var text string
+		switch {
+		case string(x) == "null" || string(x) == "[]":
+		case json.Unmarshal(x, &text) == nil:
+			out[k] = text
+		default:
+			out[k] = string(x)
 		}
 	}
 	return out

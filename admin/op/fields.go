@@ -1,6 +1,7 @@
 package op
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 	"strconv"
@@ -94,6 +95,7 @@ func (f *Field) check(v reflect.Value) error {
 	if f.Secret != "" && !f.Optional && v.IsZero() {
 		return bad("is missing; give --%s-file, or - to read standard input", f.Secret)
 	}
+	given := v.Kind() == reflect.Pointer || f.Required // a zero that means zero, not "not given"
 	v = reflect.Indirect(v)
 	if !v.IsValid() {
 		return nil
@@ -104,8 +106,8 @@ func (f *Field) check(v reflect.Value) error {
 			return bad("%q is not one of %s", s, strings.Join(f.Enum, ", "))
 		}
 	case reflect.Int, reflect.Int64:
-		if n := v.Int(); (f.Min != nil && n < *f.Min || f.Max != nil && n > *f.Max) && (n != 0 || f.Required) {
-			return bad("%d is outside %d to %d", n, *f.Min, *f.Max)
+		if n := v.Int(); (f.Min != nil && n < *f.Min || f.Max != nil && n > *f.Max) && (n != 0 || given) {
+			return bad("%d is outside %s", n, f.bounds())
 		}
 	case reflect.Slice:
 		if v.Type().Elem().Kind() == reflect.String && len(f.Enum) > 0 {
@@ -117,6 +119,17 @@ func (f *Field) check(v reflect.Value) error {
 		}
 	}
 	return nil
+}
+
+// bounds says what a number may be.
+func (f *Field) bounds() string {
+	switch {
+	case f.Min == nil:
+		return fmt.Sprintf("what is allowed, at most %d", *f.Max)
+	case f.Max == nil:
+		return fmt.Sprintf("what is allowed, at least %d", *f.Min)
+	}
+	return fmt.Sprintf("%d to %d", *f.Min, *f.Max)
 }
 
 // Column is one column of a table.

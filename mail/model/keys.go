@@ -161,9 +161,16 @@ func contains(list []string, s string) bool {
 	return false
 }
 
-// Validate checks every section. The error names the section's field.
+// Validate checks every value against its bounds and every section's rules. The error names the
+// section's field.
 func (s *Settings) Validate() error {
 	v := reflect.ValueOf(s).Elem()
+	for i := range settingKeys {
+		k := &settingKeys[i]
+		if n := v.FieldByIndex(k.index); k.Type == "int" && (k.Min != 0 || k.Max != 0) && (n.Int() < int64(k.Min) || n.Int() > int64(k.Max)) {
+			return Invalid(k.Name, "%d is outside %d to %d%s", n.Int(), k.Min, k.Max, unit(k.Unit))
+		}
+	}
 	for i := range v.NumField() {
 		section, ok := v.Field(i).Addr().Interface().(interface{ Validate() error })
 		if !ok {
