@@ -7,7 +7,7 @@ DESTDIR ?=
 VERSION := $(shell sed -n 's/.*Version *= "\(.*\)"/\1/p' mail/model/version.go)
 export CGO_ENABLED ?= 0
 
-.PHONY: all build run test unit stories race fuzz bench bench-peers check lint docs install deb tools clean
+.PHONY: bench-restart all build run test unit stories race fuzz bench bench-peers check lint docs install deb tools clean
 
 all: build
 
@@ -57,6 +57,10 @@ bench:
 # Beside Debian's Postfix and Dovecot, in one run on this machine (root: installs and starts them on loopback).
 bench-peers: build
 	packaging/bench-peers.sh
+
+# Time to serve again with 1,000,000 messages (COUNT=n for another number); fills a directory first, which takes minutes.
+bench-restart: build
+	packaging/bench-restart.sh $(COUNT)
 
 install: build
 	install -D -m 0755 $(BIN)/mailplusd $(DESTDIR)$(PREFIX)/sbin/mailplusd
