@@ -174,3 +174,33 @@ func TestFetchmail(t *testing.T) {
 		})
 	}
 }
+
+// TestThunderbird lets Thunderbird make its account, list, flag, read, make a mailbox and copy on the
+// server. It finds Sent, Drafts, Trash, Junk and Archive by itself. It is large, so the test
+// tools don't install it: apt-get install thunderbird xvfb.
+func TestThunderbird(t *testing.T) {
+	// covers: R2.48 R6.23 I.17
+	need(t, "thunderbird", "xvfb-run", "python3")
+	d := newDaemon(t)
+	d.start()
+	d.mailbox(6)
+	out, code := client(t, "", "python3", "testdata/thunderbird.py", fmt.Sprint(2143+d.offset), "bob", devPassword, "6")
+	if strings.Contains(out, "does not open its Marionette port") {
+		t.Skip("Thunderbird does not start here")
+	}
+	want := `{"subjects": ["letter 1", "letter 2", "letter 3", "letter 4", "letter 5", "letter 6"], "special": {"Sent": "Sent", "Drafts": "Drafts", "Trash": "Trash", "Junk": "Junk", "Archive": "Archive"}}`
+	if code != 0 || strings.TrimSpace(out) != want {
+		t.Fatalf("exit %d\n%s\nwant %s", code, out, want)
+	}
+	im := d.imap("bob")
+	if _, err := im.Select("INBOX", nil).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	msgs, err := im.Fetch(imap.SeqSetNum(1, 2), &imap.FetchOptions{Flags: true}).Collect()
+	if err != nil || len(msgs) != 2 || !strings.Contains(fmt.Sprint(msgs[0].Flags), `\Flagged`) || !strings.Contains(fmt.Sprint(msgs[1].Flags), `\Seen`) {
+		t.Errorf("flags: %+v %v", msgs, err)
+	}
+	if box, err := im.Select("From Thunderbird", nil).Wait(); err != nil || box.NumMessages != 1 {
+		t.Errorf("the new mailbox: %+v %v", box, err)
+	}
+}
