@@ -19,7 +19,7 @@ var All = []op.Any{
 	QueueList, QueueShow, QueueResend, QueueHold, QueueRelease, QueueClear,
 	LogMailList, LogMailExport, LogFollow, AdminLogList,
 	CertList, CertShow, CertImport, CertRenew, CertDelete,
-	CheckAll, CheckDNS, CheckRDNS, CheckPorts, CheckServices, CheckConfig, CheckLogin,
+	CheckAll, CheckDNS, CheckRDNS, CheckTime, CheckBlocklist, CheckPorts, CheckServices, CheckConfig, CheckLogin,
 	JobList, JobShow, JobWait, JobCancel,
 	FlowShow, FlowTrace, StorageShow, StorageVerify, StorageCompact, LockList, LockClear, TokenAdd, TokenList, TokenDelete,
 	MeShow, MePasswd, MeClientSettings, MailSend, Complete,

@@ -124,6 +124,8 @@ func (s *Server) bindRest() {
 	bind(s, api.CheckAll, s.checkAll)
 	bind(s, api.CheckDNS, s.checkDNS)
 	bind(s, api.CheckRDNS, s.checkRDNS)
+	bind(s, api.CheckTime, s.checkTime)
+	bind(s, api.CheckBlocklist, s.checkBlocklist)
 	bind(s, api.CheckPorts, s.checkPorts)
 	bind(s, api.CheckServices, s.checkServices)
 	bind(s, api.CheckConfig, s.checkConfig)

@@ -205,6 +205,9 @@ func (s *Server) checkRDNS(ctx context.Context, _ *Call, _ *op.None) ([]api.Find
 				f.add("warning", "rdns", ip.String(), "mpctl delivery general set --hostname "+name, "the PTR name is %s, the server calls itself %s", name, s.mail.State.Current().System.Hostname)
 			default:
 				f.add("ok", "rdns", ip.String(), "", "%s, and back", name)
+				if svc := s.mail.State.Current().Services.SMTP; svc.Enabled {
+					f.greeted(ctx, ip, svc.Port, name)
+				}
 			}
 		}
 	}
@@ -358,7 +361,7 @@ func (s *Server) checkAll(ctx context.Context, c *Call, none *op.None) ([]api.Fi
 		func(ctx context.Context, c *Call, _ *op.None) ([]api.Finding, error) {
 			return s.checkDNS(ctx, c, &api.CheckDNSIn{})
 		},
-		s.checkRDNS,
+		s.checkRDNS, s.checkBlocklist, s.checkTime,
 	} {
 		more, err := check(ctx, c, none)
 		if err != nil {

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -74,6 +76,69 @@ dead.test. 60 IN MX 10 gone.dead.test.
 	d.has("8.7.6.5.in-addr.arpa. PTR mail.example.test.", "check", "rdns")
 	d.ok("config", "set", "network.resolvers=127.0.0.1:9")
 	d.has("can't be looked up", "check", "dns", "example.com")
+}
+
+// timeServer answers SNTP with a clock that is off.
+func timeServer(t *testing.T, off time.Duration, stratum byte) string {
+	t.Helper()
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { pc.Close() })
+	go func() {
+		buf := make([]byte, 100)
+		for {
+			n, from, err := pc.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			if n < 48 {
+				continue
+			}
+			now := time.Now().Add(off)
+			stamp := uint64(now.Unix()+2208988800)<<32 | uint64(now.Nanosecond())<<32/1e9
+			resp := make([]byte, 48)
+			resp[0], resp[1] = 4<<3|4, stratum
+			copy(resp[24:32], buf[40:48])
+			binary.BigEndian.PutUint64(resp[32:], stamp)
+			binary.BigEndian.PutUint64(resp[40:], stamp)
+			pc.WriteTo(resp, from)
+		}
+	}()
+	return pc.LocalAddr().String()
+}
+
+func TestStoryChecksOfTheInternet(t *testing.T) {
+	// covers: R2.20 R2.54 R2.56 R2.64
+	d := newDaemon(t)
+	d.start()
+	server := resolver(t, `
+2.113.0.203.bl.example. 60 IN A 127.0.0.2
+2.113.0.203.bl.example. 60 IN TXT "sent spam, see https://bl.example/2"
+3.113.0.203.bl.example. 60 IN A 127.255.255.254
+1.0.0.127.in-addr.arpa. 60 IN PTR mail.example.test.
+mail.example.test. 60 IN A 127.0.0.1
+`)
+	d.ok("config", "set", "network.resolvers="+server, "network.block-lists=bl.example")
+	for ip, want := range map[string]string{"203.0.113.2": "sent spam, see", "203.0.113.3": "public DNS server", "203.0.113.4": "is not on bl.example", "10.1.2.3": "private address"} {
+		d.ok("config", "set", "network.public-address="+ip)
+		out, _, _ := d.mpctl("check", "blocklist")
+		if !strings.Contains(out, want) {
+			t.Errorf("%s: %s, want %q", ip, out, want)
+		}
+	}
+	d.ok("config", "set", "network.public-address=127.0.0.1")
+	d.has("greets as mail.example.test", "check", "rdns")
+	d.ok("delivery", "general", "set", "--hostname", "other.example.test")
+	d.has("the server calls itself other.example.test", "check", "rdns")
+
+	d.ok("config", "set", "network.ntp-servers="+timeServer(t, 0, 2))
+	d.has("this clock is right", "check", "time")
+	d.ok("config", "set", "network.ntp-servers="+timeServer(t, -time.Hour, 2))
+	d.has("off by -1h0m0", "check", "time")
+	d.ok("config", "set", "network.ntp-servers="+timeServer(t, 0, 16)+",127.0.0.1:1")
+	d.has("no time server answers", "check", "time")
 }
 
 func TestTenThousandRecipients(t *testing.T) {

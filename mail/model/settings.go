@@ -100,10 +100,12 @@ type Accounts struct {
 
 // Network is what counts as near, and who answers DNS.
 type Network struct {
-	LAN       []string `cbor:"lan" key:"lan" help:"further networks that count as local (CIDR)"`
-	Trusted   []string `cbor:"trusted" key:"trusted" help:"networks that may send through this server without login (CIDR)"`
-	Resolvers []string `cbor:"dns" key:"resolvers" help:"DNS servers (address or address:port); none: those of the host"`
-	PublicIP  []string `cbor:"public" key:"public-address" help:"addresses by which the Internet sees this server; none: those of the interface"`
+	LAN        []string `cbor:"lan" key:"lan" help:"further networks that count as local (CIDR)"`
+	Trusted    []string `cbor:"trusted" key:"trusted" help:"networks that may send through this server without login (CIDR)"`
+	Resolvers  []string `cbor:"dns" key:"resolvers" help:"DNS servers (address or address:port); none: those of the host"`
+	PublicIP   []string `cbor:"public" key:"public-address" help:"addresses by which the Internet sees this server; none: those of the interface"`
+	NTP        []string `cbor:"ntp" key:"ntp-servers" help:"time servers that mpctl check time asks (name or address, with :port if it is not 123)"`
+	BlockLists []string `cbor:"bl" key:"block-lists" help:"DNS block lists that mpctl check blocklist asks about this server's own addresses"`
 }
 
 // Storage is how bodies are kept.
@@ -134,6 +136,7 @@ func DefaultSettings() Settings {
 		},
 		Queue:   Queue{LifetimeHours: 120, MinBackoffSec: 300, MaxBackoffSec: 14400, PerDestination: 5, Concurrency: 50, Port: 25, TLS: "may"},
 		Login:   Login{MaxFailures: 10, WindowMinutes: 15, LockMinutes: 15, MinPassword: 8},
+		Network: Network{NTP: []string{"pool.ntp.org"}, BlockLists: []string{"zen.spamhaus.org", "bl.spamcop.net"}},
 		Storage: Storage{KeepHours: 24, CompactRatio: 40},
 		Log:     Log{AdminDays: 730},
 	}
@@ -232,6 +235,11 @@ func (n *Network) Validate() error {
 		}
 		if _, err := netip.ParseAddr(r); err != nil {
 			return Invalid("resolvers", "%q is no address; write it like 192.0.2.53 or 192.0.2.53:5353", r)
+		}
+	}
+	for _, l := range n.BlockLists {
+		if err := ValidateDomainName("block-lists", FoldDomain(l)); err != nil {
+			return err
 		}
 	}
 	for _, a := range n.PublicIP {
