@@ -147,6 +147,14 @@ var guidePages = map[string]func(t *testing.T, d *process, page string){
 			return strings.Replace(line, "mpctl ", fmt.Sprintf("mpctl --server %s --ca c.pem --client-cert c.pem --client-key c.key ", d.port(2825)), 1)
 		})
 	},
+	"remote.md": func(t *testing.T, d *process, page string) {
+		need(t, "openssl")
+		key, cert := selfSigned(t)
+		dir := fixtures(t, map[string]string{"server.pem": cert, "server.key": key})
+		d.ok("cert", "import", "main", "--cert", dir+"/server.pem", "--key-file", dir+"/server.key", "--default", "on")
+		runGuide(t, d, page, dir, []string{"XDG_CONFIG_HOME=" + dir}, func(line string) string { return strings.ReplaceAll(line, "127.0.0.1:2825", d.port(2825)) })
+		d.has("backup", "token", "list")
+	},
 	"install.md": func(t *testing.T, d *process, page string) {
 		for _, p := range []string{"25", "465", "587", "143", "993"} {
 			l, err := net.Listen("tcp", "127.0.0.1:"+p)

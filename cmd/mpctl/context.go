@@ -44,6 +44,9 @@ func (g *globals) applyContext() error {
 		return err
 	}
 	name := g.context
+	if name == "" && (g.socket != "" || g.server != "") {
+		return nil // a daemon is named already; the current context is for when none is
+	}
 	if name == "" {
 		name = v.GetString("current")
 	}
