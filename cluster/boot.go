@@ -4,10 +4,14 @@ import (
 	"fmt"
 
 	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 )
 
 // keyTerm is where the library keeps its term in the stable store.
 var keyTerm = []byte("CurrentTerm")
+
+// errNoKey is the stable store's answer before the first term.
+var errNoKey = raftboltdb.ErrKeyNotFound
 
 // bootstrap makes a new history with this node as the only voter, if that is wanted and
 // there is none.
@@ -20,6 +24,10 @@ func (n *Node) bootstrap() error {
 		return nil // a term alone is no history: a crash in a first start leaves it
 	}
 	applied := n.cfg.FSM.Applied()
+	if n.cfg.Join {
+		n.fsm.foreign.Store(applied > 0)
+		return nil
+	}
 	if applied > 0 && !(n.cfg.Bootstrap && n.cfg.AdoptState) {
 		return fmt.Errorf("%w: the state reaches entry %d, but %s holds no log; put the log directory back, or restore a backup", ErrMismatch, applied, n.cfg.DataDir)
 	}
@@ -47,6 +55,9 @@ func (n *Node) bootstrap() error {
 // fit makes sure that state, snapshot and log belong together, and brings a state that
 // is older than the snapshot up to it.
 func (n *Node) fit() error {
+	if n.fsm.foreign.Load() {
+		return nil // the state goes; there is nothing it could fit
+	}
 	first, err := n.logs.FirstIndex()
 	if err != nil {
 		return fmt.Errorf("cluster: %w", err)

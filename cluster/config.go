@@ -34,6 +34,11 @@ type Config struct {
 	// AdoptState allows Bootstrap with an FSM that already holds state, as after a
 	// restore of a backup: a new history begins at its index.
 	AdoptState bool
+	// Join opens a DataDir without a log although FSM holds state: one of another history,
+	// moved aside. The node waits for a leader, whose state replaces the FSM's, however
+	// far that was. Until then the FSM's state is the old one, and no entry is applied.
+	// It has no effect once there is a log. It excludes Bootstrap.
+	Join bool
 
 	MaxEntry          int           // longest entry in octets; 0: DefaultMaxEntry
 	SnapshotThreshold uint64        // entries between snapshots; 0: DefaultSnapshotThreshold
@@ -41,11 +46,16 @@ type Config struct {
 	TrailingLogs      uint64        // entries kept after a snapshot; 0: DefaultTrailingLogs
 	LogDiskCap        int64         // octets that the kept log may take; 0: DefaultLogDiskCap
 
+	// KeepSince is the bound that Node.KeepSince sets, in force from the start. 0: none.
+	KeepSince uint64
+
 	Timeouts Timeouts
 	// OnFatal is called once, in its own goroutine, when the node can't go on.
 	OnFatal func(error)
 	// WrapLog puts something between raft and its log: a slow or failing disk in tests.
 	WrapLog func(raft.LogStore) raft.LogStore
+	// ForceStep is called between the steps of Force, for tests of crashes there.
+	ForceStep func(step string)
 }
 
 // Timeouts of raft and of connections. Zero takes the default.
@@ -64,6 +74,8 @@ func (c *Config) setDefaults() error {
 		return errors.New("cluster: no data directory given")
 	case c.FSM == nil:
 		return errors.New("cluster: no state machine given")
+	case c.Join && c.Bootstrap:
+		return errors.New("cluster: a node can't both begin a history and join one")
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

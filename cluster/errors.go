@@ -19,6 +19,8 @@ var (
 	ErrLocked    = errors.New("cluster: data directory in use")
 	ErrNewer     = errors.New("cluster: data directory of a newer program")
 	ErrMismatch  = errors.New("cluster: state and log do not belong together")
+	// ErrEpoch says that a forced epoch is not above the present one, or not possible.
+	ErrEpoch = errors.New("cluster: the epoch can't be forced")
 	// ErrFailed wraps the reason why a node can't go on.
 	ErrFailed = errors.New("cluster: the node has stopped after a fault")
 )
@@ -46,18 +48,32 @@ func (n *Node) translate(err error) error {
 	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrAbortedByRestore):
 		return n.orFailure(ErrUncertain)
 	case errors.Is(err, raft.ErrRaftShutdown):
-		return n.orFailure(ErrClosed)
+		return n.orFailure(n.endedAs())
 	case errors.Is(err, raft.ErrEnqueueTimeout):
 		return ErrBusy
 	}
 	return n.orFailure(err)
 }
 
+// translateProposal is translate for an entry that the library has given index, 0 if it did
+// not get so far. An engine that ends answers in both cases with the same error.
+func (n *Node) translateProposal(err error, index uint64) error {
+	if errors.Is(err, raft.ErrRaftShutdown) {
+		switch {
+		case index > 0:
+			return n.orFailure(ErrUncertain)
+		case !n.isClosing():
+			return n.orFailure(ErrNotLeader{})
+		}
+	}
+	return n.translate(err)
+}
+
 func (n *Node) notLeader() error {
 	if err := n.failure(); err != nil {
 		return err
 	}
-	addr, id := n.raft.LeaderWithID()
+	addr, id := n.raft().LeaderWithID()
 	if string(id) == n.cfg.ID {
 		id, addr = "", "" // handing over: the successor is not known yet
 	}

@@ -56,6 +56,8 @@ type machine struct {
 	fsm   FSM
 	batch []Entry
 
+	// foreign: the FSM's state is of another history; only Restore may change it.
+	foreign   atomic.Bool
 	applied   atomic.Uint64 // highest index handled here, configurations included
 	sinceSnap atomic.Int64  // entries since the last snapshot
 	bytesSnap atomic.Int64  // their octets
@@ -68,6 +70,13 @@ var _ raft.BatchingFSM = (*machine)(nil)
 func (m *machine) ApplyBatch(logs []*raft.Log) []interface{} {
 	out := make([]interface{}, len(logs))
 	if err := m.n.failure(); err != nil {
+		for i := range out {
+			out[i] = err
+		}
+		return out
+	}
+	if m.foreign.Load() {
+		err := m.n.fail(fmt.Errorf("%w: the leader sends entries from %d on to a node whose state is of another history; it has to be added by a program that sends the state", ErrMismatch, logs[0].Index))
 		for i := range out {
 			out[i] = err
 		}
@@ -137,6 +146,8 @@ func (m *machine) Restore(rc io.ReadCloser) error {
 	if err != nil {
 		return m.n.fail(fmt.Errorf("cluster: the state received from the leader can't be installed: %w", err))
 	}
+	m.foreign.Store(false)
+	m.n.store.keep.Store(0)
 	// What lies before the snapshot is of no use and would leave a gap in the log.
 	if first, err := m.n.logs.FirstIndex(); err == nil && first != 0 && first <= meta.Raft.Index {
 		if err := m.n.logs.DeleteRange(first, meta.Raft.Index); err != nil {

@@ -69,7 +69,8 @@ func (n *Node) Leadership() Leadership {
 // IsLeader says whether this node leads and is ready to read and write.
 func (n *Node) IsLeader() bool {
 	l := n.Leadership()
-	return l.Self && n.raft.State() == raft.Leader && n.raft.CurrentTerm() == l.Term
+	r := n.raft()
+	return l.Self && r.State() == raft.Leader && r.CurrentTerm() == l.Term
 }
 
 // LeaderID names the leader; empty if none is known.
@@ -99,20 +100,20 @@ func (n *Node) Campaign(ctx context.Context) error {
 	return n.await(ctx, n.campaign)
 }
 
-func (n *Node) campaign() error {
+func (n *Node) campaign(e *engine) error {
 	req := raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{
 		ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.cfg.ID), Addr: []byte(n.cfg.ID),
 	}}
-	return n.trans.TimeoutNow(raft.ServerID(n.cfg.ID), raft.ServerAddress(n.cfg.ID), &req, &raft.TimeoutNowResponse{})
+	return e.trans.TimeoutNow(raft.ServerID(n.cfg.ID), raft.ServerAddress(n.cfg.ID), &req, &raft.TimeoutNowResponse{})
 }
 
 // follow turns the library's observations into Leadership until the node is closed.
-func (n *Node) follow(events <-chan raft.Observation) {
+func (n *Node) follow() {
 	defer n.wg.Done()
 	for {
 		n.lookAround()
 		select {
-		case <-events:
+		case <-n.events:
 		case <-n.done:
 			n.lead.set(Leadership{})
 			return
@@ -123,14 +124,15 @@ func (n *Node) follow(events <-chan raft.Observation) {
 // lookAround reads who leads. An own leadership counts when a barrier has passed:
 // before it, entries of earlier terms may not have been applied here.
 func (n *Node) lookAround() {
-	_, id := n.raft.LeaderWithID()
-	l := Leadership{Leader: string(id), Term: n.raft.CurrentTerm()}
+	r := n.raft()
+	_, id := r.LeaderWithID()
+	l := Leadership{Leader: string(id), Term: r.CurrentTerm()}
 	if l.Leader == n.cfg.ID {
 		if was := n.Leadership(); was.Self && was.Term == l.Term {
 			return
 		}
 		n.lead.set(l)
-		if n.raft.State() != raft.Leader || n.Barrier(context.Background()) != nil {
+		if r.State() != raft.Leader || n.Barrier(context.Background()) != nil {
 			return // the next observation tells more
 		}
 		l.Self = true

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -31,6 +32,7 @@ type logStore struct {
 	path string
 	fail func(error) error // records the fault, gives it back
 	ok   func() error      // the recorded fault
+	keep atomic.Uint64     // entries from here on are not removed from the front; 0: no bound
 }
 
 func boltOptions() *bbolt.Options {
@@ -193,6 +195,11 @@ func (s *logStore) DeleteRange(from, to uint64) error {
 		}
 		if first == 0 || first > to {
 			return nil
+		}
+		if keep := s.keep.Load(); first >= from && keep > 0 && to >= keep {
+			if to = keep - 1; to < first {
+				return nil
+			}
 		}
 		if first >= from {
 			for from = first; to-from >= deleteChunk; from += deleteChunk {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -21,23 +22,21 @@ type Node struct {
 	store *logStore
 	logs  raft.LogStore // store behind a cache
 	snaps *snapStore
-	trans raft.Transport
 	fsm   *machine
-	raft  *raft.Raft
+	ports *ports // nil without Config.Stream
 
-	inflight   chan *proposal
+	life       sync.Mutex // one start, Force or stop at a time
+	eng        atomic.Pointer[engine]
+	events     chan raft.Observation // something about the leadership has changed
 	waiters    waiters
 	lead       leadership
 	snapWanted chan struct{}
-	observer   *raft.Observer
 
-	gateMu  sync.RWMutex // closing
+	gateMu  sync.RWMutex // closing and the engine's gate
 	closing bool
-	calls   sync.WaitGroup // calls that use raft
 	wg      sync.WaitGroup // own goroutines
 	ready   chan struct{}  // closed when raft runs
 	done    chan struct{}  // closed when the node stops
-	halt    func() raft.Future
 	closed  sync.Once
 	closeAs error
 
@@ -67,7 +66,7 @@ func Open(cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Logger, trailing: cfg.TrailingLogs,
-		inflight:   make(chan *proposal, maxInflight),
+		events:     make(chan raft.Observation, 1),
 		snapWanted: make(chan struct{}, 1),
 		ready:      make(chan struct{}),
 		done:       make(chan struct{}),
@@ -75,7 +74,9 @@ func Open(cfg Config) (*Node, error) {
 	}
 	n.lead.watchers = map[chan Leadership]struct{}{}
 	n.fsm = &machine{n: n, fsm: cfg.FSM}
-	n.halt = sync.OnceValue(func() raft.Future { return n.raft.Shutdown() })
+	if cfg.Stream != nil {
+		n.ports = newPorts(cfg.ID, cfg.Stream)
+	}
 	if err := n.open(); err != nil {
 		close(n.done)
 		if n.store != nil {
@@ -84,8 +85,8 @@ func Open(cfg Config) (*Node, error) {
 		if n.lock != nil {
 			n.lock.Close()
 		}
-		if cfg.Stream != nil {
-			cfg.Stream.Close()
+		if n.ports != nil {
+			n.ports.close()
 		}
 		return nil, err
 	}
@@ -109,6 +110,7 @@ func (n *Node) open() (err error) {
 		return err
 	}
 	n.store.fail, n.store.ok = n.fail, n.failure
+	n.store.keep.Store(n.cfg.KeepSince)
 	var inner raft.LogStore = n.store
 	if n.cfg.WrapLog != nil {
 		inner = wrapped{n.cfg.WrapLog(n.store), n.store}
@@ -119,6 +121,7 @@ func (n *Node) open() (err error) {
 	if n.snaps, err = openSnapshots(filepath.Join(dir, "snapshots"), n.cfg.FSM, n.log); err != nil {
 		return err
 	}
+	n.snaps.foreign = n.fsm.foreign.Load
 	if err := n.snaps.finishInstall(n.cfg.FSM); err != nil {
 		return err
 	}
@@ -128,49 +131,54 @@ func (n *Node) open() (err error) {
 	if err := n.fit(); err != nil {
 		return err
 	}
+	if err := n.raiseTerm(); err != nil {
+		return err
+	}
 	return n.start(start)
 }
 
 // start runs raft and the node's own goroutines.
 func (n *Node) start(begin time.Time) error {
-	n.fsm.applied.Store(n.cfg.FSM.Applied())
+	if !n.fsm.foreign.Load() {
+		n.fsm.applied.Store(n.cfg.FSM.Applied())
+	}
 	if m := n.snaps.newest(); m != nil {
 		n.fsm.applied.Store(max(m.Raft.Index, n.cfg.FSM.Applied()))
 	}
-	n.trans = newTransport(&n.cfg)
-	r, err := raft.NewRaft(n.cfg.raft(), n.fsm, n.logs, n.store, n.snaps, n.trans)
+	e, err := n.run()
 	if err != nil {
-		if c, ok := n.trans.(raft.WithClose); ok {
-			c.Close()
-		}
-		return fmt.Errorf("cluster: %w", err)
+		return err
 	}
-	n.raft = r
+	n.eng.Store(e)
 	close(n.ready)
-	events := make(chan raft.Observation, 1)
-	n.observer = raft.NewObserver(events, false, func(o *raft.Observation) bool {
-		switch o.Data.(type) {
-		case raft.LeaderObservation, raft.RaftState:
-			return true
-		}
-		return false
-	})
-	r.RegisterObserver(n.observer)
-	n.wg.Add(3)
-	go n.complete()
-	go n.follow(events)
+	n.wg.Add(2)
+	go n.follow()
 	go n.snapshots()
 
-	servers := r.GetConfiguration().Configuration().Servers
-	alone := len(servers) == 1 && servers[0].Suffrage == raft.Voter && string(servers[0].ID) == n.cfg.ID
-	if alone {
-		if err := n.campaign(); err != nil {
+	servers := e.raft.GetConfiguration().Configuration().Servers
+	if onlyVoter(servers, n.cfg.ID) {
+		if err := n.campaign(e); err != nil {
 			n.log.Warn("no immediate election", "error", err) // the time-out brings one
 		}
 	}
 	n.log.Info("cluster node started", "node", n.cfg.ID, "members", len(servers),
-		"last", r.LastIndex(), "applied", n.cfg.FSM.Applied(), "took", time.Since(begin))
+		"last", e.raft.LastIndex(), "applied", n.cfg.FSM.Applied(), "took", time.Since(begin))
 	return nil
+}
+
+// onlyVoter says whether id decides alone.
+func onlyVoter(servers []raft.Server, id string) bool {
+	self := false
+	for _, s := range servers {
+		if s.Suffrage != raft.Voter {
+			continue
+		}
+		if string(s.ID) != id {
+			return false
+		}
+		self = true
+	}
+	return self
 }
 
 // Close ends the node without loss of time at the next start: it waits for proposals
@@ -178,15 +186,19 @@ func (n *Node) start(begin time.Time) error {
 // The FSM stays open. Further calls give the first one's result.
 func (n *Node) Close() error {
 	n.closed.Do(func() {
-		n.shut(n.cfg.Timeouts.Drain)
+		n.refuse()
+		n.life.Lock()
+		defer n.life.Unlock()
+		e := n.eng.Load()
+		n.shut(e, n.cfg.Timeouts.Drain)
 		var errs []error
 		if n.failure() == nil && n.fsm.sinceSnap.Load() > 0 {
-			err := n.raft.Snapshot().Error()
+			err := e.raft.Snapshot().Error()
 			if err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
 				n.log.Info("no snapshot at the end", "reason", err)
 			}
 		}
-		errs = append(errs, n.stop())
+		errs = append(errs, n.stop(e))
 		if n.failure() == nil {
 			if err := n.cfg.FSM.Flush(); err != nil {
 				errs = append(errs, fmt.Errorf("cluster: the state can't be made durable: %w", err))
@@ -203,27 +215,25 @@ func (n *Node) Close() error {
 func (n *Node) Kill() {
 	n.closed.Do(func() {
 		n.setFault(fmt.Errorf("%w: killed", ErrClosed))
-		n.shut(settle)
-		n.stop()
+		n.refuse()
+		n.life.Lock()
+		defer n.life.Unlock()
+		e := n.eng.Load()
+		n.shut(e, settle)
+		n.stop(e)
 		n.store.Close()
 		n.lock.Close()
 	})
 }
 
 // stop ends raft and the node's goroutines.
-func (n *Node) stop() error {
+func (n *Node) stop(e *engine) error {
 	close(n.done)
-	err := n.halt().Error()
-	n.raft.DeregisterObserver(n.observer)
-	if t, ok := n.trans.(*raft.NetworkTransport); ok {
-		t.CloseStreams()
+	err := e.ended()
+	if n.ports != nil {
+		n.ports.close()
 	}
-	// Every proposal that reached the log has been answered by now. One that was still
-	// in the library's queue never will be; its caller is released by done.
-	if n.shut(time.Second) {
-		close(n.inflight)
-		n.wg.Wait()
-	}
+	n.wg.Wait()
 	if err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}
@@ -243,8 +253,10 @@ func (n *Node) fail(err error) error {
 		// Stop leading, so that a peer may.
 		select {
 		case <-n.ready:
-			n.shut(settle)
-			n.halt()
+			n.refuse()
+			e := n.eng.Load()
+			n.shut(e, settle)
+			e.halt()
 		case <-n.done:
 		}
 	}()

@@ -37,14 +37,15 @@ func (n *Node) snapshots() {
 // Snapshot makes the state durable and cuts the log now. It is not needed in normal
 // work.
 func (n *Node) Snapshot() error {
-	if !n.enter() {
-		return n.orFailure(ErrClosed)
+	e, err := n.enter()
+	if err != nil {
+		return err
 	}
-	defer n.leave()
+	defer e.gate.leave()
 	if n.fsm.sinceSnap.Load() == 0 {
 		return nil
 	}
-	err := n.raft.Snapshot().Error()
+	err = e.raft.Snapshot().Error()
 	if errors.Is(err, raft.ErrNothingNewToSnapshot) {
 		return nil
 	}
@@ -61,6 +62,12 @@ func (n *Node) KeepLogs(entries uint64) {
 	n.boundLog()
 }
 
+// KeepSince keeps every entry from index on in the log, whatever KeepLogs and
+// Config.LogDiskCap say, until it is called again: with 0 for no such bound. A node alone
+// keeps what its peer has not seen, from the branch index on. The caller watches
+// Status.LogBytes. The bound isn't stored: see Config.KeepSince.
+func (n *Node) KeepSince(index uint64) { n.store.keep.Store(index) }
+
 // boundLog tells raft how many entries the disk cap allows, by their average size.
 func (n *Node) boundLog() {
 	n.trailMu.Lock()
@@ -72,12 +79,13 @@ func (n *Node) boundLog() {
 			keep = max(fit, min(n.trailing, minTrailing))
 		}
 	}
-	rc := n.raft.ReloadableConfig()
+	r := n.raft()
+	rc := r.ReloadableConfig()
 	if rc.TrailingLogs == keep {
 		return
 	}
 	rc.TrailingLogs = keep
-	if err := n.raft.ReloadConfig(rc); err != nil {
+	if err := r.ReloadConfig(rc); err != nil {
 		n.log.Warn("the log's length was not changed", "error", err)
 	}
 }

@@ -57,6 +57,10 @@ func (k *pointerSink) Close() error {
 		return fmt.Errorf("cluster: %w", err)
 	}
 	k.meta.Kind, k.meta.Applied = kindReceived, k.man.Applied
+	k.meta.Replaces, k.meta.Files = k.s.foreign(), len(k.man.Files)
+	for _, f := range k.man.Files {
+		k.meta.Octets += f.Size
+	}
 	return k.s.put(k.meta)
 }
 

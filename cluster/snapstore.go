@@ -36,6 +36,11 @@ type snapMeta struct {
 	Applied uint64            `json:"applied"` // index up to which the FSM has been durable
 	Time    time.Time         `json:"time"`
 	Raft    raft.SnapshotMeta `json:"raft"`
+	// Of a received state: it replaces one of another history, whose index says nothing;
+	// and how much must lie beside the file for it to be complete.
+	Replaces bool  `json:"replaces,omitempty"`
+	Files    int   `json:"files,omitempty"`
+	Octets   int64 `json:"octets,omitempty"`
 }
 
 // snapStore is raft's snapshot store: pointers for itself, whole states for peers.
@@ -43,6 +48,8 @@ type snapStore struct {
 	dir string
 	fsm FSM
 	log *slog.Logger
+	// foreign says whether the FSM's state is of another history than what is received.
+	foreign func() bool
 
 	mu    sync.Mutex
 	metas []*snapMeta // newest first
@@ -53,7 +60,7 @@ var _ raft.SnapshotStore = (*snapStore)(nil)
 
 // openSnapshots reads dir and removes what a crash has left in it.
 func openSnapshots(dir string, fsm FSM, log *slog.Logger) (*snapStore, error) {
-	s := &snapStore{dir: dir, fsm: fsm, log: log}
+	s := &snapStore{dir: dir, fsm: fsm, log: log, foreign: func() bool { return false }}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
@@ -264,6 +271,7 @@ func (s *snapStore) install(id string, fsm FSM) (*snapMeta, error) {
 func (s *snapStore) installed(m *snapMeta, fsm FSM) (*snapMeta, error) {
 	done := *m
 	done.Kind, done.Applied = kindPointer, fsm.Applied()
+	done.Replaces, done.Files, done.Octets = false, 0, 0
 	if err := s.put(&done); err != nil {
 		return nil, err
 	}
@@ -279,6 +287,11 @@ func (s *snapStore) finishInstall(fsm FSM) error {
 	if m == nil || m.Kind != kindReceived {
 		return nil
 	}
+	if m.Replaces && s.complete(m) {
+		// Taken over or not: the old state's index may be any. Twice does no harm.
+		_, err := s.install(m.Raft.ID, fsm)
+		return err
+	}
 	if fsm.Applied() >= m.Applied {
 		_, err := s.installed(m, fsm) // the crash came after the take-over
 		return err
@@ -289,4 +302,17 @@ func (s *snapStore) finishInstall(fsm FSM) error {
 	s.log.Info("taking over the state received before the last stop", "applied", m.Applied)
 	_, err := s.install(m.Raft.ID, fsm)
 	return err
+}
+
+// complete says whether the whole of a received state lies beside its file.
+func (s *snapStore) complete(m *snapMeta) bool {
+	a, err := newArchive(s.state(m.Raft.ID), m.Applied, m.Epoch)
+	if err != nil {
+		return false
+	}
+	var octets int64
+	for _, f := range a.man.Files {
+		octets += f.Size
+	}
+	return len(a.man.Files) == m.Files && octets == m.Octets
 }

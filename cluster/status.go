@@ -34,19 +34,20 @@ type Status struct {
 // Status gathers the present status, in about a millisecond. It works on a node that has
 // failed or is closed.
 func (n *Node) Status() Status {
+	r := n.raft()
 	s := Status{
 		ID:           n.cfg.ID,
 		State:        "stopped",
 		Leader:       n.LeaderID(),
-		Term:         n.raft.CurrentTerm(),
-		CommitIndex:  n.raft.CommitIndex(),
+		Term:         r.CurrentTerm(),
+		CommitIndex:  r.CommitIndex(),
 		AppliedIndex: n.Applied(),
 		StateIndex:   n.fsm.fsm.Applied(),
-		TrailingLogs: n.raft.ReloadableConfig().TrailingLogs,
-		LastContact:  n.raft.LastContact(),
+		TrailingLogs: r.ReloadableConfig().TrailingLogs,
+		LastContact:  r.LastContact(),
 	}
 	s.Epoch = EpochOf(s.Term)
-	switch n.raft.State() {
+	switch r.State() {
 	case raft.Leader:
 		s.State = "leader"
 	case raft.Follower:
@@ -58,7 +59,7 @@ func (n *Node) Status() Status {
 		s.Fault = err.Error()
 		s.State = "stopped"
 	}
-	for _, srv := range n.raft.GetConfiguration().Configuration().Servers {
+	for _, srv := range r.GetConfiguration().Configuration().Servers {
 		if srv.Suffrage == raft.Voter {
 			s.Voters = append(s.Voters, string(srv.ID))
 		} else {
@@ -70,7 +71,7 @@ func (n *Node) Status() Status {
 	if m := n.snaps.newest(); m != nil {
 		s.SnapshotIndex, s.SnapshotTime = m.Raft.Index, m.Time
 	}
-	s.LastIndex = n.raft.LastIndex()
+	s.LastIndex = r.LastIndex()
 	n.gateMu.RLock()
 	defer n.gateMu.RUnlock()
 	if !n.closing {

@@ -8,21 +8,22 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// newTransport connects the node with its peers, or only with itself.
-func newTransport(c *Config) raft.Transport {
+// newTransport connects one run of raft with the peers, or only with itself.
+func newTransport(c *Config, p *ports) (raft.Transport, *layer) {
 	self := raft.ServerAddress(c.ID)
-	if c.Stream == nil {
+	if p == nil {
 		_, t := raft.NewInmemTransportWithTimeout(self, c.Timeouts.RPC)
 		t.Connect(self, t) // for Campaign
-		return t
+		return t, nil
 	}
+	l := p.layer()
 	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream:                  newLayer(c.ID, c.Stream),
+		Stream:                  l,
 		MaxPool:                 3,
 		Timeout:                 c.Timeouts.RPC,
 		Logger:                  newRaftLogger(c.Logger),
 		MsgpackUseNewTimeFormat: true,
-	})
+	}), l
 }
 
 // idAddr is a node ID as a net.Addr: members are addressed by ID in the configuration.
@@ -31,21 +32,71 @@ type idAddr string
 func (a idAddr) Network() string { return "node" }
 func (a idAddr) String() string  { return string(a) }
 
-// layer is the caller's StreamLayer with a short way to this node itself, so that
-// Campaign works without the network.
-type layer struct {
-	raft.StreamLayer
+// ports is the caller's StreamLayer. It outlives the runs of raft, each of which gets a
+// layer of its own: the library closes its layer when it stops.
+type ports struct {
+	stream   raft.StreamLayer
 	id       idAddr
 	accepted chan net.Conn
 	failed   chan error
 	done     chan struct{}
 	once     sync.Once
-
-	mu    sync.Mutex
-	conns map[*tracked]struct{} // incoming; nil when closed
 }
 
-// tracked is an incoming connection, closed with the layer: the library leaves it open.
+func newPorts(id string, s raft.StreamLayer) *ports {
+	p := &ports{stream: s, id: idAddr(id), accepted: make(chan net.Conn), failed: make(chan error), done: make(chan struct{})}
+	go p.listen()
+	return p
+}
+
+// listen hands connections to whichever layer accepts; between two of them they wait.
+func (p *ports) listen() {
+	for {
+		c, err := p.stream.Accept()
+		if err != nil {
+			select {
+			case p.failed <- err: // the library waits longer after each failure
+				continue
+			case <-p.done:
+				return
+			}
+		}
+		select {
+		case p.accepted <- c:
+		case <-p.done:
+			c.Close()
+			return
+		}
+	}
+}
+
+func (p *ports) close() {
+	p.once.Do(func() {
+		close(p.done)
+		p.stream.Close()
+	})
+}
+
+func (p *ports) layer() *layer {
+	return &layer{ports: p, self: make(chan net.Conn), done: make(chan struct{}), conns: map[*tracked]struct{}{}}
+}
+
+// layer is the StreamLayer of one run of raft, with a short way to this node itself, so
+// that Campaign works without the network.
+type layer struct {
+	ports *ports
+	self  chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+
+	mu    sync.Mutex
+	conns map[*tracked]struct{} // both directions; nil when closed
+}
+
+var _ raft.StreamLayer = (*layer)(nil)
+
+// tracked is a connection that is closed with the layer: the library leaves incoming ones
+// open, and waits for answers on outgoing ones.
 type tracked struct {
 	net.Conn
 	l *layer
@@ -70,58 +121,58 @@ func (l *layer) track(c net.Conn) (net.Conn, error) {
 	return t, nil
 }
 
-func newLayer(id string, s raft.StreamLayer) *layer {
-	l := &layer{StreamLayer: s, id: idAddr(id), accepted: make(chan net.Conn), failed: make(chan error), done: make(chan struct{}), conns: map[*tracked]struct{}{}}
-	go l.listen()
-	return l
-}
-
-func (l *layer) listen() {
-	for {
-		c, err := l.StreamLayer.Accept()
-		if err != nil {
-			select {
-			case l.failed <- err: // the library waits longer after each failure
-				continue
-			case <-l.done:
-				return
-			}
-		}
-		select {
-		case l.accepted <- c:
-		case <-l.done:
-			c.Close()
-			return
-		}
-	}
-}
-
 func (l *layer) Accept() (net.Conn, error) {
 	select {
-	case c := <-l.accepted:
+	case c := <-l.ports.accepted:
 		return l.track(c)
-	case err := <-l.failed:
+	case c := <-l.self:
+		return l.track(c)
+	case err := <-l.ports.failed:
 		return nil, err
 	case <-l.done:
 		return nil, net.ErrClosed
 	}
 }
 
+// Dial gives up when the layer is closed: the caller's StreamLayer may wait for a dead
+// host. A connection that comes later is closed.
 func (l *layer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	if string(address) != string(l.id) {
-		return l.StreamLayer.Dial(address, timeout)
+	if string(address) == string(l.ports.id) {
+		return l.dialSelf()
 	}
-	here, there := net.Pipe()
+	type result struct {
+		c   net.Conn
+		err error
+	}
+	res := make(chan result, 1)
+	go func() {
+		c, err := l.ports.stream.Dial(address, timeout)
+		if err == nil {
+			c, err = l.track(c)
+		}
+		res <- result{c, err}
+	}()
 	select {
-	case l.accepted <- there:
-		return here, nil
+	case r := <-res:
+		return r.c, r.err
 	case <-l.done:
 		return nil, net.ErrClosed
 	}
 }
 
-func (l *layer) Addr() net.Addr { return l.id }
+func (l *layer) dialSelf() (net.Conn, error) {
+	here, there := net.Pipe()
+	select {
+	case l.self <- there:
+		return l.track(here)
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
 
+func (l *layer) Addr() net.Addr { return l.ports.id }
+
+// Close ends this run's connections. The caller's StreamLayer stays open.
 func (l *layer) Close() error {
 	l.once.Do(func() { close(l.done) })
 	l.mu.Lock()
@@ -131,5 +182,5 @@ func (l *layer) Close() error {
 	for c := range conns {
 		c.Conn.Close()
 	}
-	return l.StreamLayer.Close()
+	return nil
 }

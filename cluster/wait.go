@@ -69,7 +69,7 @@ func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
 		return 0, n.notLeader()
 	}
 	applied := n.Applied()
-	if err := n.await(ctx, func() error { return n.raft.VerifyLeader().Error() }); err != nil {
+	if err := n.await(ctx, func(e *engine) error { return e.raft.VerifyLeader().Error() }); err != nil {
 		return 0, err
 	}
 	return applied, nil
@@ -77,27 +77,36 @@ func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
 
 // Barrier waits until everything committed so far has been applied here. Leader only.
 func (n *Node) Barrier(ctx context.Context) error {
-	return n.await(ctx, func() error { return n.raft.Barrier(maxEnqueue).Error() })
+	return n.await(ctx, func(e *engine) error { return e.raft.Barrier(maxEnqueue).Error() })
 }
 
 // await runs a blocking call of the library and stops waiting when ctx ends.
-func (n *Node) await(ctx context.Context, call func() error) error {
-	if !n.enter() {
-		return n.orFailure(ErrClosed)
+func (n *Node) await(ctx context.Context, call func(*engine) error) error {
+	e, err := n.enter()
+	if err != nil {
+		return err
 	}
 	res := make(chan error, 1)
 	go func() {
-		defer n.leave()
-		res <- call()
+		defer e.gate.leave()
+		res <- call(e)
 	}()
 	select {
 	case err := <-res:
 		return n.translate(err)
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-n.done:
-		return n.orFailure(ErrClosed)
+	case <-e.gone:
+		return n.orFailure(n.endedAs())
 	}
+}
+
+// endedAs is what a call finds when its engine has ended.
+func (n *Node) endedAs() error {
+	if n.isClosing() {
+		return ErrClosed
+	}
+	return ErrUncertain
 }
 
 // within gives the time left for a call of the library, 0 for no limit.

@@ -2,7 +2,6 @@ package clustertest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -53,13 +52,24 @@ func New(t testing.TB, n int, tune ...func(*cluster.Config)) *Cluster {
 	first := c.Leader()
 	for i := 1; i < n; i++ {
 		c.Start(i)
-		ctx, cancel := Context()
-		if err := errors.Join(first.AddNonvoter(ctx, c.Nodes[i].ID), first.AddVoter(ctx, c.Nodes[i].ID)); err != nil {
-			t.Fatalf("add %s: %v", c.Nodes[i].ID, err)
-		}
-		cancel()
+		c.add(first, i)
 	}
 	return c
+}
+
+// add makes node i a voter once it has everything.
+func (c *Cluster) add(leader *Node, i int) {
+	c.t.Helper()
+	ctx, cancel := Context()
+	defer cancel()
+	id := c.Nodes[i].ID
+	if err := leader.AddNonvoter(ctx, id); err != nil {
+		c.t.Fatalf("add %s: %v", id, err)
+	}
+	c.Wait(id+" to be filled", func() bool { return leader.Lag(c.Nodes[i].Progress()) == 0 })
+	if err := leader.AddVoter(ctx, id); err != nil {
+		c.t.Fatalf("add %s: %v", id, err)
+	}
 }
 
 // Context gives one that ends when a test should have gone on long ago.

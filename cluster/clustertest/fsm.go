@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"mailplusd/cluster"
 )
@@ -176,7 +177,7 @@ func (f *FSM) Restore(dir string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.restores++
-	name := fmt.Sprintf("r%d-%d", f.restores, f.applied)
+	name := fmt.Sprintf("r%d", time.Now().UnixNano())
 	if err := os.Rename(dir, filepath.Join(f.base, name)); err != nil {
 		return err
 	}
