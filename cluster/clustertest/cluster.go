@@ -168,6 +168,30 @@ func (c *Cluster) Rejoin(i int) {
 	}
 }
 
+// Force makes node i the only voter under epoch; the others become non-voters. The node's
+// number is its place.
+func (c *Cluster) Force(i int, epoch uint64) error {
+	f := cluster.Forced{Epoch: epoch, NodeBit: uint8(i & 1)}
+	for j, n := range c.Nodes {
+		if j != i {
+			f.Others = append(f.Others, n.ID)
+		}
+	}
+	ctx, cancel := Context()
+	defer cancel()
+	return c.Nodes[i].Force(ctx, f)
+}
+
+// Data gives what node i holds.
+func (c *Cluster) Data(i int) []string {
+	entries := c.Nodes[i].FSM.Entries()
+	out := make([]string, len(entries))
+	for k, e := range entries {
+		out[k] = e.Data
+	}
+	return out
+}
+
 // Index gives the place of a node in Nodes.
 func (c *Cluster) Index(n *Node) int {
 	for i, m := range c.Nodes {

@@ -37,6 +37,9 @@ type Kept struct {
 	Data        string
 }
 
+// Epoch is the epoch of the entry's term.
+func (k Kept) Epoch() uint64 { return cluster.EpochOf(k.Term) }
+
 var _ cluster.FSM = (*FSM)(nil)
 
 // OpenFSM reads what an earlier FSM has flushed below dir.
