@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -258,4 +259,42 @@ func TestBothForceTheSameEpoch(t *testing.T) {
 	}
 	// Even if they meet, the logs don't mix: the lower term's branch is cut at the fork.
 	// (The controller doesn't let that happen: it compares histories first.)
+}
+
+// stuckDial never answers for a dead host until the test lets it.
+type stuckDial struct {
+	raft.StreamLayer
+	stuck   atomic.Bool
+	dialing chan struct{}
+	release chan struct{}
+}
+
+func (s *stuckDial) Dial(a raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	if s.stuck.Load() {
+		select {
+		case s.dialing <- struct{}{}:
+		default:
+		}
+		<-s.release
+		return nil, errors.New("host is down")
+	}
+	return s.StreamLayer.Dial(a, timeout)
+}
+
+// Force does not wait for a connection to a host that is down.
+func TestForceWithHangingDial(t *testing.T) {
+	s := &stuckDial{dialing: make(chan struct{}, 1), release: make(chan struct{})}
+	c := clustertest.New(t, 2, func(cfg *cluster.Config) {
+		if cfg.ID == "n1" {
+			s.StreamLayer = cfg.Stream
+			cfg.Stream = s
+		}
+	})
+	s.stuck.Store(true)
+	c.Kill(0)
+	<-s.dialing // asks the dead leader for its vote
+	if err := c.Force(1, 1); err != nil {
+		t.Error(err)
+	}
+	close(s.release)
 }

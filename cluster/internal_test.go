@@ -96,6 +96,59 @@ func TestInstallAfterCrash(t *testing.T) {
 	}
 }
 
+// A state that replaces one of another history is taken over after a crash although the old
+// one reaches further; when the take-over was complete it is only noted.
+func TestInstallOfForeignAfterCrash(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	for name, moved := range map[string]bool{"before": false, "after": true} {
+		t.Run(name, func(t *testing.T) {
+			dir, src := t.TempDir(), t.TempDir()
+			if err := os.WriteFile(filepath.Join(src, "file"), []byte("content"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			fsm := &countFSM{applied: 500}
+			s, err := openSnapshots(dir, fsm, log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.foreign = func() bool { return true }
+			a, err := newArchive(src, 40, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			k, err := s.Create(raft.SnapshotVersionMax, 30, 2, raft.Configuration{}, 1, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := a.writeTo(k); err != nil {
+				t.Fatal(err)
+			}
+			if err := k.Close(); err != nil {
+				t.Fatal(err)
+			}
+			want := 1
+			if moved { // and the crash came before that was noted
+				if err := os.RemoveAll(s.state(k.ID())); err != nil {
+					t.Fatal(err)
+				}
+				fsm.applied, want = 40, 0
+			}
+			if s, err = openSnapshots(dir, fsm, log); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.finishInstall(fsm); err != nil {
+				t.Fatal(err)
+			}
+			if len(fsm.restored) != want || fsm.applied != 40 {
+				t.Errorf("restored %q, applied %d", fsm.restored, fsm.applied)
+			}
+			if m := s.newest(); m.Kind != kindPointer || m.Applied != 40 || m.Replaces {
+				t.Errorf("snapshot %+v", m)
+			}
+		})
+	}
+}
+
 // What a crash leaves in the middle of receiving or sending is removed.
 func TestSnapshotLeftovers(t *testing.T) {
 	dir := t.TempDir()
