@@ -1,0 +1,317 @@
+package pair
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"mailplusd/cluster/lease"
+)
+
+// Controller is the part of a node that keeps the pair together.
+type Controller struct {
+	cfg      Config
+	log      *slog.Logger
+	now      func() time.Duration
+	instance string
+	started  time.Duration
+
+	act sync.Mutex // held by whoever changes what this node is: the brain, or an administrator's call
+
+	mu         sync.Mutex // what follows
+	peer       view
+	contacted  bool             // the peer has been heard since the start
+	lease      *lease.Primary   // what the secondary has promised this node
+	promise    *lease.Secondary // what this node has promised the primary
+	detect     *lease.Detector  // is the peer alive?
+	mode       string           // what lease and promise were last set to
+	released   bool             // the primary has let go
+	handed     bool             // the address was handed to us: no probe
+	unled      time.Duration    // primary: since when this node has not led the log; 0: it leads
+	stalled    bool             // primary: the other node answers, but the log does not get there
+	open       bool
+	mirror     string
+	missing    int64
+	holds      bool
+	verdict    *Verdict
+	serving    Serving
+	alarm      string // why the node isn't where it should be
+	advice     string
+	since      time.Duration // of the present capacity
+	upToDate   time.Duration // since when the peer has had everything; 0: it hasn't
+	readded    string        // instance of the peer for which replication was restarted
+	lastTry    map[string]time.Duration
+	arbiterOK  bool
+	arbiterErr string
+	arbiterAt  time.Duration
+
+	wake   chan struct{}
+	renew  chan struct{}
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+// New makes a Controller; Start sets it going.
+func New(cfg Config) (*Controller, error) {
+	cfg.Timing.Defaults()
+	if err := cfg.Timing.Validate(); err != nil {
+		return nil, fmt.Errorf("pair: times of the lease: %w", err)
+	}
+	if cfg.Now == nil {
+		cfg.Now = lease.Now
+	}
+	if cfg.Wall == nil {
+		cfg.Wall = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	var id [8]byte
+	rand.Read(id[:])
+	c := &Controller{
+		cfg: cfg, log: cfg.Logger, now: cfg.Now, instance: hex.EncodeToString(id[:]), started: cfg.Now(),
+		wake: make(chan struct{}, 1), renew: make(chan struct{}, 1), missing: -1, lastTry: map[string]time.Duration{},
+	}
+	c.lease = lease.NewPrimary(cfg.Timing.Settings)
+	c.promise = lease.NewSecondary(cfg.Timing.Settings, 0, c.started)
+	c.promise.Stop()
+	c.detect = lease.NewDetector(cfg.Timing.Settings, c.started)
+	c.align(cfg.Book.Facts())
+	if err := c.pin(); err != nil {
+		return nil, err
+	}
+	c.handle()
+	return c, nil
+}
+
+// Start runs the controller until Stop.
+func (c *Controller) Start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	c.cancel = cancel
+	for _, loop := range []func(context.Context){c.brain, c.helloLoop, c.leaseLoop, c.promiseLoop, c.renewLoop, c.arbiterLoop} {
+		c.wg.Add(1)
+		go func() {
+			defer c.wg.Done()
+			loop(ctx)
+		}()
+	}
+}
+
+// Stop lets go of what this node holds, telling the peer, so that nobody waits for it.
+func (c *Controller) Stop(ctx context.Context) {
+	f := c.cfg.Book.Facts()
+	if f.State == Paired && f.Primary == f.Self.ID {
+		if err := c.Switchover(ctx, f.Peer.ID); err != nil {
+			c.log.Info("the peer did not take over at this stop", "err", err)
+		}
+	}
+	if f.State != Single && f.Peer.ID != "" {
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		c.cfg.Link.Call(ctx, f.Peer.ID, "pair.leave", nil) // who does not hear it finds out
+	}
+	c.cancel()
+	c.wg.Wait()
+	if err := c.cfg.Address.Release(context.WithoutCancel(ctx)); err != nil {
+		c.log.Error("floating address not removed", "err", err)
+	}
+}
+
+// Kill stops the controller as a crash would, for tests.
+func (c *Controller) Kill() {
+	c.cancel()
+	c.wg.Wait()
+}
+
+// pin tells the link whom to talk to.
+func (c *Controller) pin() error {
+	f := c.cfg.Book.Facts()
+	var members []Member
+	if f.Peer.ID != "" {
+		members = append(members, f.Peer)
+	}
+	if f.Witness != nil {
+		members = append(members, *f.Witness)
+	}
+	return c.cfg.Link.SetMembers(members...)
+}
+
+// pause waits for d; false when ctx ends.
+func (c *Controller) pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+func (c *Controller) kick() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// brain does one step after the other.
+func (c *Controller) brain(ctx context.Context) {
+	t := time.NewTicker(max(c.cfg.Timing.Frame/4, 10*time.Millisecond))
+	defer t.Stop()
+	for {
+		c.act.Lock()
+		c.step(ctx)
+		c.act.Unlock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		case <-c.wake:
+		}
+	}
+}
+
+// step looks at facts and evidence and does the next thing.
+func (c *Controller) step(ctx context.Context) {
+	f := c.cfg.Book.Facts()
+	if h, ok := c.view(); ok && f.State != Single {
+		if c.adopt(f, h) {
+			f = c.cfg.Book.Facts()
+		}
+	}
+	switch f.State {
+	case Single:
+		c.follow("", false)
+		c.copyTo("")
+		c.letGo(ctx)
+		c.serve(Serving{Accept: true}, "", "")
+	case Joining:
+		c.stepJoining(ctx, f)
+	case Paired:
+		if f.Primary == f.Self.ID {
+			c.stepPrimary(ctx, f)
+		} else {
+			c.stepSecondary(ctx, f)
+		}
+	case Solo:
+		c.stepSolo(ctx, f)
+	case Merging:
+		c.stepMerging(ctx, f)
+	}
+}
+
+// every lets something happen once in d.
+func (c *Controller) every(what string, d time.Duration) bool {
+	now := c.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if last, ok := c.lastTry[what]; ok && now-last < d {
+		return false
+	}
+	c.lastTry[what] = now
+	return true
+}
+
+func (c *Controller) follow(node string, open bool) {
+	c.mu.Lock()
+	same := c.open == open
+	c.open = open
+	c.mu.Unlock()
+	if !same {
+		c.cfg.Hooks.Follow(node, open)
+	}
+}
+
+func (c *Controller) copyTo(node string) {
+	c.mu.Lock()
+	same := c.mirror == node
+	c.mirror = node
+	c.mu.Unlock()
+	if !same {
+		c.cfg.Hooks.Mirror(node)
+	}
+}
+
+// serve tells the services their capacity, and people what is wrong.
+func (c *Controller) serve(s Serving, alarm, advice string) {
+	c.mu.Lock()
+	if c.alarm != alarm && alarm != "" {
+		c.log.Warn("pair", "alarm", alarm)
+	}
+	c.alarm, c.advice = alarm, advice
+	same := c.serving == s
+	if !same {
+		c.serving, c.since = s, c.now()
+	}
+	c.mu.Unlock()
+	if !same {
+		c.cfg.Hooks.Serve(s)
+	}
+}
+
+// takeAddress takes the floating address for as long as this node may hold it.
+func (c *Controller) takeAddress(ctx context.Context, set Setup) error {
+	c.mu.Lock()
+	probe := !c.handed
+	c.mu.Unlock()
+	if _, ok := c.until(); !ok {
+		return errNoLease
+	}
+	f := c.cfg.Book.Facts()
+	c.cfg.Address.LastWord(c.farewell(f), f.Peer.Addrs)
+	if err := c.cfg.Address.Acquire(ctx, set.Addresses, probe, c.until); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.holds, c.handed = true, false
+	c.mu.Unlock()
+	c.log.Info("floating address taken", "addresses", set.Addresses, "probed", probe)
+	return nil
+}
+
+// wantAddress takes the floating address if this node does not have all of it.
+func (c *Controller) wantAddress(ctx context.Context, set Setup) error {
+	held := c.cfg.Address.Held()
+	if len(held) == len(set.Addresses) && containsAll(held, set.Addresses) {
+		return nil
+	}
+	if !c.every("address", c.cfg.Timing.Frame) {
+		return nil
+	}
+	return c.takeAddress(ctx, set)
+}
+
+func containsAll(have, want []netip.Prefix) bool {
+	for _, w := range want {
+		found := false
+		for _, h := range have {
+			found = found || h == w
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
+// letGo removes the floating address from this node.
+func (c *Controller) letGo(ctx context.Context) {
+	c.mu.Lock()
+	held := c.holds
+	c.holds = false
+	c.mu.Unlock()
+	if !held && len(c.cfg.Address.Held()) == 0 {
+		return
+	}
+	if err := c.cfg.Address.Release(ctx); err != nil {
+		c.log.Error("floating address not removed", "err", err)
+		return
+	}
+	c.log.Info("floating address released")
+}

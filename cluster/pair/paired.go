@@ -1,0 +1,320 @@
+package pair
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"mailplusd/cluster"
+)
+
+// stepPrimary: the lease runs, the address is here, the log is led here.
+func (c *Controller) stepPrimary(ctx context.Context, f Facts) {
+	set := c.cfg.Hooks.Setup()
+	h, fresh := c.view()
+	if fresh && Relate(f.History, h.History) != Diverged {
+		c.follow(f.Peer.ID, true)
+	}
+	c.copyTo(f.Peer.ID)
+	c.setMissing(0, true) // what this node acknowledged or took over is on its disk
+	if d, dead := c.dead(); dead {
+		if c.goSolo(ctx, f, SoloRequest{Primary: c.covered()}, "the other node is silent") {
+			return
+		}
+		if !c.covered() {
+			c.letGo(ctx)
+			c.serve(Serving{Why: "cut off"}, "this node serves nothing: the other node does not answer and the arbiter does not let it go on alone: "+c.refusal(),
+				"mpctl ha show; if the other node is really down: mpctl ha recover --force")
+			return
+		}
+		c.serve(Serving{Accept: true, Address: c.held()}, "the other node has been silent for "+d.Round(100*time.Millisecond).String(), "")
+		return
+	}
+	if f.Report && fresh && c.every("report", 2*c.cfg.Timing.Frame) {
+		c.report(ctx, f)
+	}
+	if !c.lead(ctx, f, fresh) {
+		if !c.covered() {
+			c.letGo(ctx)
+		}
+		c.serve(Serving{Accept: fresh, Address: c.held()}, "this node does not lead the log yet", "")
+		return
+	}
+	if !c.covered() {
+		c.letGo(ctx)
+		c.serve(Serving{Why: "no lease"}, "no lease from the other node", "")
+		return
+	}
+	if err := c.wantAddress(ctx, set); err != nil && len(set.Addresses) > 0 && !c.held() {
+		c.serve(Serving{Accept: true}, "the floating address could not be taken: "+err.Error(), "find out who has it: mpctl ha show")
+		return
+	}
+	c.serve(Serving{Accept: true, Address: c.held()}, c.warnings(f, h), "")
+}
+
+func (c *Controller) held() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.holds
+}
+
+// warnings are what does not stop anything.
+func (c *Controller) warnings(f Facts, h Hello) string {
+	if f.Report {
+		return "the arbiter does not know yet that both nodes are in sync: " + c.refusal()
+	}
+	return ""
+}
+
+// lead sees to it that the primary leads the log.
+func (c *Controller) lead(ctx context.Context, f Facts, fresh bool) bool {
+	l := c.cfg.Node.Leadership()
+	now := c.now()
+	c.mu.Lock()
+	switch {
+	case l.Self:
+		c.unled, c.stalled = 0, false
+	case c.unled == 0:
+		c.unled = now
+	case now-c.unled > 2*c.cfg.Timing.Term && fresh:
+		// It promises the lease and can't be reached for the log: it is of no use, and as long
+		// as it promises it takes nothing over.
+		c.stalled = true
+	}
+	c.mu.Unlock()
+	if l.Self {
+		return true
+	}
+	// Another leader hands over by itself; see stepSecondary.
+	if fresh && l.Leader != f.Peer.ID && c.every("campaign", 2*c.cfg.Timing.Frame) {
+		if err := c.cfg.Node.Campaign(ctx); err != nil {
+			c.log.Warn("no election", "err", err)
+		}
+	}
+	return false
+}
+
+// stepSecondary: the log is followed, sessions are shared, and the primary is watched.
+func (c *Controller) stepSecondary(ctx context.Context, f Facts) {
+	c.letGo(ctx)
+	h, fresh := c.view()
+	if fresh && Relate(f.History, h.History) != Diverged {
+		c.follow(f.Peer.ID, true)
+	}
+	c.copyTo(f.Peer.ID)
+	c.setMissing(c.cfg.Hooks.Missing(f.Peer.ID))
+	if l := c.cfg.Node.Leadership(); l.Self && fresh && h.Instance != "" && c.every("hand over", 2*c.cfg.Timing.Frame) {
+		// Won an election that nobody needed: the primary leads.
+		tctx, cancel := context.WithTimeout(ctx, c.cfg.Timing.Term)
+		if err := c.cfg.Node.Transfer(tctx, f.Peer.ID); err != nil {
+			c.log.Info("leadership not handed over", "err", err)
+		}
+		cancel()
+	}
+	c.mu.Lock()
+	released := c.released
+	may := c.promise.MayTakeOver(c.now())
+	c.mu.Unlock()
+	if _, dead := c.dead(); !released && (!may || !dead) {
+		c.serve(Serving{Accept: fresh}, c.quiet(fresh), "")
+		return
+	}
+	why := "the primary's lease is over"
+	if released {
+		why = "the primary has let go"
+	}
+	if !c.goSolo(ctx, f, SoloRequest{Released: released}, why) {
+		c.serve(Serving{Why: "secondary without a primary"}, "the primary is silent and the arbiter does not let this node take over: "+c.refusal(),
+			"mpctl ha show; if the other node is really down: mpctl ha recover --force")
+	}
+}
+
+func (c *Controller) quiet(fresh bool) string {
+	if fresh {
+		return ""
+	}
+	return "the primary does not answer"
+}
+
+// setMissing notes how many bodies are still to come.
+func (c *Controller) setMissing(n int64, ok bool) {
+	if !ok {
+		n = -1
+	}
+	c.mu.Lock()
+	c.missing = n
+	c.mu.Unlock()
+}
+
+// goSolo asks the arbiter and, when it agrees, makes this node the one that serves.
+func (c *Controller) goSolo(ctx context.Context, f Facts, r SoloRequest, why string) bool {
+	if !c.every("solo", c.cfg.Timing.Frame/2) {
+		return false
+	}
+	set := c.cfg.Hooks.Setup()
+	s := c.cfg.Node.Status()
+	r.Cluster, r.Node, r.Epoch, r.Turn, r.Stale, r.LastIndex = f.Cluster, f.Self.ID, f.Epoch+1, f.Turn, f.Stale, s.LastIndex
+	c.mu.Lock()
+	if !c.contacted {
+		r.Uncontacted = c.now() - c.started
+	}
+	c.mu.Unlock()
+	for _, p := range set.Addresses {
+		r.Addresses = append(r.Addresses, p.Addr())
+	}
+	for _, a := range f.Peer.Addrs {
+		if ap, err := netip.ParseAddrPort(a); err == nil {
+			r.Peer = append(r.Peer, ap.Addr())
+		}
+	}
+	arb := c.cfg.Arbiter(set)
+	wait := c.cfg.Timing.Decide
+	if !r.Primary {
+		c.mu.Lock()
+		c.promise.Stop() // from here on the primary gets no more promises
+		c.mode = ""
+		c.mu.Unlock()
+		wait = max(wait, 3*time.Second) // nothing is lost by it, and probes take a second
+	}
+	actx, cancel := context.WithTimeout(ctx, wait)
+	err := arb.RequestSolo(actx, r)
+	cancel()
+	c.arbiter(err)
+	if err != nil {
+		c.align(c.cfg.Book.Facts())
+		if errors.Is(err, errPartition) && !f.Stale {
+			if err := c.cfg.Book.Update(func(f *Facts) error { f.Stale = true; return nil }); err != nil {
+				c.log.Error("pair", "err", err)
+			}
+		}
+		if c.every("arbiter log", 10*time.Second) {
+			c.log.Warn("not allowed to serve alone", "arbiter", arb.Name(), "why asked", why, "err", err)
+		}
+		return false
+	}
+	if _, dead := c.dead(); !dead && !r.Released {
+		return false // it came back, or this process was frozen while it asked
+	}
+	return c.becomeSolo(ctx, f, !r.Primary, arb.Name()+": "+why, s)
+}
+
+// becomeSolo writes the decision down; the next step acts on it.
+func (c *Controller) becomeSolo(ctx context.Context, f Facts, took bool, why string, s cluster.Status) bool {
+	b := Branch{Epoch: f.Epoch + 1, Owner: f.Self.ID, Index: s.LastIndex, Term: s.Term, Reason: why, Time: c.cfg.Wall().UTC()}
+	err := c.cfg.Book.Update(func(now *Facts) error {
+		if now.Epoch != f.Epoch || now.Turn != f.Turn || now.State != f.State {
+			return errors.New("overtaken by another decision")
+		}
+		now.State, now.Took, now.Epoch, now.Report = Solo, took, b.Epoch, false
+		if now.Primary != now.Self.ID {
+			now.Primary = now.Self.ID
+			now.Turn++
+		}
+		now.History = append(now.History, b)
+		return nil
+	})
+	if err != nil {
+		c.log.Error("the decision to serve alone can't be kept", "err", err)
+		return false
+	}
+	c.mu.Lock()
+	c.upToDate, c.released, c.unled, c.stalled = 0, false, 0, false
+	c.mu.Unlock()
+	c.align(c.cfg.Book.Facts())
+	c.log.Warn("this node serves alone from now on", "epoch", b.Epoch, "took over", took, "reason", why)
+	c.stepSolo(ctx, c.cfg.Book.Facts())
+	return true
+}
+
+// stepSolo: nobody else serves; whoever comes back follows.
+func (c *Controller) stepSolo(ctx context.Context, f Facts) {
+	h, fresh := c.view()
+	rel := Relate(f.History, h.History)
+	apart := fresh && rel == Diverged && (h.State == Solo || h.State == Merging)
+	follows := fresh && !apart && rel != Diverged && rel != Behind && h.State == Joining
+	if !follows {
+		c.follow(f.Peer.ID, false)
+		c.copyTo("")
+		c.mu.Lock()
+		c.upToDate, c.readded = 0, ""
+		c.mu.Unlock()
+	}
+	if err := c.alone(ctx, f, follows); err != nil {
+		c.serve(Serving{Why: "taking over"}, "this node may serve alone and does not yet: "+err.Error(), "")
+		return
+	}
+	c.setMissing(0, true)
+	set := c.cfg.Hooks.Setup()
+	alarm, advice := "the other node does not serve: there is one copy of new mail", "repair it, or remove it: mpctl ha remove "+f.Peer.ID
+	if err := c.wantAddress(ctx, set); err != nil && !c.held() && len(set.Addresses) > 0 {
+		alarm = "the floating address could not be taken: " + err.Error()
+	}
+	c.serve(Serving{Accept: true, Address: c.held()}, alarm, advice)
+	switch {
+	case apart:
+		c.judge(f, h)
+	case follows:
+		c.reunite(ctx, f, h)
+	}
+}
+
+// alone makes this node the only voter, if it is not, and starts the epoch in the state.
+func (c *Controller) alone(ctx context.Context, f Facts, follows bool) error {
+	members, err := c.cfg.Node.Members()
+	if err != nil {
+		return err
+	}
+	peerVotes := slices.ContainsFunc(members, func(m cluster.Member) bool { return m.ID != f.Self.ID && m.Voter })
+	selfVotes := slices.ContainsFunc(members, func(m cluster.Member) bool { return m.ID == f.Self.ID && m.Voter })
+	if peerVotes || !selfVotes {
+		dctx, cancel := context.WithTimeout(ctx, time.Second)
+		err := errNotLeading
+		if c.cfg.Node.IsLeader() {
+			err = c.cfg.Node.Demote(dctx, f.Peer.ID)
+		}
+		cancel()
+		if err != nil {
+			// Leadership is gone: a configuration of a new epoch, on top of everything in the log.
+			c.follow(f.Peer.ID, false)
+			if err := c.force(ctx, f); err != nil {
+				return err
+			}
+		}
+	}
+	if !c.cfg.Node.IsLeader() {
+		if c.every("campaign", c.cfg.Timing.Frame) {
+			c.cfg.Node.Campaign(ctx)
+		}
+		wctx, cancel := context.WithTimeout(ctx, c.cfg.Timing.Frame)
+		defer cancel()
+		if id, err := c.cfg.Node.WaitLeader(wctx); err != nil || id != f.Self.ID {
+			return errNotLeading
+		}
+	}
+	if !follows {
+		c.copyTo("")
+	}
+	if c.cfg.Hooks.Epoch() < f.Epoch && len(f.History) > 0 {
+		b := f.History[len(f.History)-1]
+		ectx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		return c.cfg.Hooks.StartEpoch(ectx, b, f.Took, f.Self.Number == 0)
+	}
+	return nil
+}
+
+var errNotLeading = errors.New("the log has no leader here yet")
+
+// force makes a configuration of a new epoch in which this node is the only voter.
+func (c *Controller) force(ctx context.Context, f Facts) error {
+	fctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	began := c.now()
+	err := c.cfg.Node.Force(fctx, cluster.Forced{Epoch: f.Epoch, NodeBit: f.Self.Number, Others: []string{f.Peer.ID}})
+	if err == nil {
+		c.log.Info("only voter of the log", "epoch", f.Epoch, "took", c.now()-began)
+	}
+	return err
+}
