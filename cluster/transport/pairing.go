@@ -1,0 +1,6 @@
+package transport
+
+type Pairing struct{}
+type pairings struct{}
+
+func (p *pairings) init(Pairing) {}
