@@ -148,6 +148,7 @@ func TestManyHandshakes(t *testing.T) {
 	pin(t, a, pb)
 	echo(t, b, transport.Lease)
 	var refused atomic.Int32
+	var conns []net.Conn
 	var wg sync.WaitGroup
 	for i := range 32 { // from 32 other addresses
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(i+1))}}
@@ -159,9 +160,14 @@ func TestManyHandshakes(t *testing.T) {
 			c.Read(make([]byte, 1))
 			refused.Add(1)
 		})
-		defer wg.Wait()
-		defer c.Close()
+		conns = append(conns, c)
 	}
+	defer func() {
+		for _, c := range conns {
+			c.Close()
+		}
+		wg.Wait()
+	}()
 	until(t, "all but 8 refused", func() bool { return refused.Load() >= 24 })
 	c, err := a.Dial(within(t), "b", transport.Lease)
 	if err != nil {

@@ -33,6 +33,8 @@ type Options struct {
 	Backlog          int           // connections of one protocol that wait for Accept; 0: 128
 
 	Pairing Pairing // what pairing needs; see AcceptPairing
+
+	clock clock // tests set it wrong
 }
 
 // Peer is another node and the key pinned for it.
@@ -53,6 +55,9 @@ func (o *Options) setDefaults() error {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.clock == nil {
+		o.clock = wallClock
 	}
 	orDefault(&o.Handshakes, DefaultHandshakes)
 	orDefault(&o.HandshakeTimeout, DefaultHandshakeTimeout)

@@ -1,0 +1,138 @@
+package transport
+
+import (
+	"cmp"
+	"context"
+	"crypto/ed25519"
+	"crypto/subtle"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// servePairing is the accepting side, for a connection whose key nobody has pinned.
+func (t *Transport) servePairing(tc *tls.Conn, l *link, key ed25519.PublicKey) error {
+	conf := t.pairing.get()
+	if !conf.complete() || conf.Login == nil && !t.pairing.invite.open() {
+		t.refuse(tc, l, pairingClosed)
+		return errors.New("transport: pairing is not open")
+	}
+	select {
+	case t.pairing.places <- struct{}{}:
+		defer func() { <-t.pairing.places }()
+	default:
+		t.refuse(tc, l, tooMany)
+		return errors.New("transport: too many pairings")
+	}
+	ctx, cancel := context.WithTimeout(t.ctx, pairTime)
+	defer cancel()
+	if err := sendStatus(tc, welcome); err != nil {
+		return err
+	}
+	if err := tc.SetDeadline(time.Now().Add(pairTime)); err != nil {
+		return err
+	}
+	c, err := newPairConn(tc, l)
+	if err != nil {
+		return err
+	}
+	if err := t.pairAccept(ctx, c, conf); err != nil {
+		t.opts.Logger.Info("pairing failed", "remote", c.addr.String(), "err", err)
+		return err
+	}
+	return nil
+}
+
+func (t *Transport) pairAccept(ctx context.Context, c *pairConn, conf Pairing) error {
+	m, err := c.receive()
+	if err != nil {
+		return err
+	}
+	var ok pairMsg
+	finish := func(paired, acknowledged bool) {}
+	if m.User == "" {
+		if ok.Proof, finish, err = t.checkToken(c, m); err != nil {
+			return c.refuse(err)
+		}
+	} else if err := t.checkLogin(ctx, c, conf, m); err != nil {
+		return c.refuse(err)
+	}
+	paired, acknowledged := false, false
+	defer func() { finish(paired, acknowledged) }()
+	ok.OK = true
+	if err := c.send(ok); err != nil {
+		return err
+	}
+	s, err := c.answerClocks(t.opts.clock)
+	if err != nil {
+		return err
+	}
+	hello, err := c.receive()
+	if err != nil {
+		return err
+	}
+	h, err := parseHello(hello.Hello)
+	if err != nil {
+		return c.refuse(err)
+	}
+	r := c.result(h, s, m.User)
+	if conf.Check != nil {
+		if err := conf.Check(ctx, r); err != nil {
+			return c.refuse(err)
+		}
+	}
+	own, err := t.ownHello(conf)
+	if err != nil {
+		return c.refuse(err)
+	}
+	if err := c.send(pairMsg{Hello: own}); err != nil {
+		return err
+	}
+	if m, err := c.receive(); err != nil || !m.OK {
+		return fmt.Errorf("transport: the other side doesn't go on: %w", cmp.Or(err, io.ErrUnexpectedEOF))
+	}
+	if err := conf.Paired(ctx, r); err != nil {
+		return c.refuse(err)
+	}
+	paired = true
+	if err := c.send(pairMsg{OK: true}); err != nil {
+		return err
+	}
+	m, err = c.receive()
+	acknowledged = err == nil && m.OK
+	return nil
+}
+
+// checkToken proves to the other side, in turn, that this node made the token.
+func (t *Transport) checkToken(c *pairConn, m pairMsg) (answer []byte, finish func(paired, acknowledged bool), err error) {
+	mine := t.PublicKey()
+	secret, finish, err := t.pairing.invite.claim(c.remote, func(secret []byte) bool {
+		return subtle.ConstantTimeCompare(m.Proof, proof(secret, c.channel, "dial", c.remote, mine)) == 1
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return proof(secret, c.channel, "accept", c.remote, mine), finish, nil
+}
+
+// checkLogin asks the node's administration. What failed lately counts against all who try:
+// addresses cost an attacker nothing.
+func (t *Transport) checkLogin(ctx context.Context, c *pairConn, conf Pairing, m pairMsg) error {
+	if conf.Login == nil {
+		return errors.New("transport: pairing by login is off at this node")
+	}
+	if subtle.ConstantTimeCompare(m.Proof, proof(m.Password, c.channel, "login", c.remote, t.PublicKey(), []byte(m.User))) != 1 {
+		return errors.New("transport: this login was made for another connection")
+	}
+	if t.pairing.logins.Tokens() < 1 {
+		return ErrPairBusy
+	}
+	if err := conf.Login(ctx, m.User, m.Password, c.addr); err != nil {
+		t.pairing.logins.Allow()
+		t.opts.Logger.Warn("pairing login failed", "user", m.User, "remote", c.addr.String(), "err", err)
+		return ErrLogin
+	}
+	return nil
+}
