@@ -1,0 +1,426 @@
+package transport_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"mailplusd/cluster/transport"
+)
+
+// newcomer is a node that can be paired, and what it has stored.
+type newcomer struct {
+	*transport.Transport
+	mu     sync.Mutex
+	stored []transport.PairResult
+	logins int
+	refuse error // of Check
+	fail   error // of Paired
+}
+
+func (n *newcomer) count() (stored, logins int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.stored), n.logins
+}
+
+func newNode(t testing.TB, name string, change ...func(*transport.Options)) *newcomer {
+	n := &newcomer{}
+	n.Transport = node(t, name, append(change, func(o *transport.Options) {
+		o.Pairing = transport.Pairing{
+			Hello: func() transport.Hello {
+				return transport.Hello{Node: name, Number: -1, Version: "1.2", Formats: map[string]int{"log": 3}, Addrs: []string{"192.0.2.1:7000"}, Extra: json.RawMessage(`{"x":1}`)}
+			},
+			Check: func(context.Context, transport.PairResult) error { n.mu.Lock(); defer n.mu.Unlock(); return n.refuse },
+			Paired: func(_ context.Context, r transport.PairResult) error {
+				n.mu.Lock()
+				defer n.mu.Unlock()
+				if n.fail == nil {
+					n.stored = append(n.stored, r)
+				}
+				return n.fail
+			},
+			Login: func(_ context.Context, user string, password []byte, remote netip.AddrPort) error {
+				n.mu.Lock()
+				defer n.mu.Unlock()
+				n.logins++
+				if user != "admin" || string(password) != "secret" || !remote.IsValid() {
+					return errors.New("no")
+				}
+				return nil
+			},
+		}
+	})...)
+	return n
+}
+
+func noLogin(n *newcomer) {
+	n.AcceptPairing(transport.Pairing{
+		Hello: func() transport.Hello { return transport.Hello{Node: n.ID()} },
+		Paired: func(_ context.Context, r transport.PairResult) error {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			n.stored = append(n.stored, r)
+			return nil
+		},
+	})
+}
+
+func invite(t testing.TB, n *newcomer, ttl time.Duration) string {
+	t.Helper()
+	token, err := n.Invite(ttl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// covers: I.74
+func TestPairWithToken(t *testing.T) {
+	a := newNode(t, "a")
+	b := newNode(t, "b", func(o *transport.Options) { o.SetClock(90 * time.Second) })
+	token := invite(t, b, time.Hour)
+	t.Log(token)
+	typed := strings.ToLower(strings.ReplaceAll(token, "-", " ")) // as humans do
+	r, err := a.Pair(within(t), b.Addr().String(), transport.Credential{Token: typed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.ID != "b" || !bytes.Equal(r.Key, b.PublicKey()) || r.Hello.Version != "1.2" || r.Hello.Formats["log"] != 3 || string(r.Hello.Extra) != `{"x":1}` || r.User != "" {
+		t.Errorf("%+v", r)
+	}
+	if off := (r.Skew - 90*time.Second).Abs(); off > r.RTT/2+time.Millisecond {
+		t.Errorf("skew %v, round trip %v", r.Skew, r.RTT)
+	}
+	if n, _ := b.count(); n != 1 {
+		t.Fatalf("%d pairings stored", n)
+	}
+	s := b.stored[0]
+	if s.ID != "a" || !bytes.Equal(s.Key, a.PublicKey()) || !s.Remote.IsValid() {
+		t.Errorf("%+v", s)
+	}
+	if off := (s.Skew + 90*time.Second).Abs(); off > s.RTT/2+time.Millisecond {
+		t.Errorf("skew %v at the other side, round trip %v", s.Skew, s.RTT)
+	}
+	// What was exchanged is enough for the link.
+	pin(t, a.Transport, transport.Peer{ID: r.ID, Key: r.Key, Addrs: []string{b.Addr().String()}})
+	pin(t, b.Transport, transport.Peer{ID: s.ID, Key: s.Key})
+	echo(t, b.Transport, transport.Lease)
+	c, err := a.Dial(within(t), "b", transport.Lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ping(t, c)
+	c.Close()
+}
+
+// covers: I.74
+func TestPairWithLogin(t *testing.T) {
+	a, b := newNode(t, "a"), newNode(t, "b")
+	asked := ""
+	cred := transport.Credential{User: "admin", Password: []byte("secret"), Confirm: func(f string) error { asked = f; return nil }}
+	r, err := a.Pair(within(t), b.Addr().String(), cred)
+	if err != nil || r.User != "admin" || !bytes.Equal(r.Key, b.PublicKey()) {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if asked != transport.Fingerprint(b.PublicKey()) {
+		t.Errorf("confirmed %q", asked)
+	}
+	if b.stored[0].User != "admin" {
+		t.Errorf("%+v", b.stored[0])
+	}
+	if _, err := a.Pair(within(t), b.Addr().String(), transport.Credential{User: "admin", Password: []byte("secret"), Fingerprint: strings.ToLower(asked)}); err != nil {
+		t.Errorf("known fingerprint: %v", err)
+	}
+	for name, c := range map[string]transport.Credential{
+		"no way to know the key": {User: "admin", Password: []byte("secret")},
+		"not confirmed":          {User: "admin", Password: []byte("secret"), Confirm: func(string) error { return errors.New("no") }},
+		"other fingerprint":      {User: "admin", Password: []byte("secret"), Fingerprint: transport.Fingerprint(a.PublicKey())},
+		"half a fingerprint":     {User: "admin", Password: []byte("secret"), Fingerprint: asked[:20]},
+		"bad token":              {Token: "ABCD-EFGH"},
+	} {
+		before, logins := b.count()
+		if _, err := a.Pair(within(t), b.Addr().String(), c); err == nil {
+			t.Errorf("%s: paired", name)
+		}
+		if n, l := b.count(); n != before || l != logins {
+			t.Errorf("%s: the other side heard of it", name)
+		}
+	}
+	if _, err := b.Pair(within(t), b.Addr().String(), cred); !errors.Is(err, transport.ErrSelf) {
+		t.Errorf("with itself: %v", err)
+	}
+}
+
+func TestWrongLogins(t *testing.T) {
+	a, b := newNode(t, "a"), newNode(t, "b")
+	cred := transport.Credential{User: "admin", Password: []byte("guess"), Fingerprint: transport.Fingerprint(b.PublicKey())}
+	busy := 0
+	for range 12 {
+		_, err := a.Pair(within(t), b.Addr().String(), cred)
+		switch {
+		case errors.Is(err, transport.ErrPairBusy):
+			busy++
+		case !errors.Is(err, transport.ErrLogin) || !errors.Is(err, transport.ErrPairRefused):
+			t.Errorf("wrong password: %v", err)
+		}
+	}
+	if n, l := b.count(); n != 0 || l > 8 || busy == 0 {
+		t.Errorf("%d paired, %d guesses reached the login, %d refused before", n, l, busy)
+	}
+}
+
+func TestTokenOnce(t *testing.T) {
+	a, b, c := newNode(t, "a"), newNode(t, "b"), newNode(t, "c")
+	noLogin(b)
+	addr := b.Addr().String()
+	if _, err := a.Pair(within(t), addr, transport.Credential{Token: invite(t, c, time.Hour)}); !errors.Is(err, transport.ErrKey) {
+		t.Errorf("token of another node: %v", err)
+	}
+	token := invite(t, b, time.Hour)
+	if _, err := a.Pair(within(t), addr, transport.Credential{Token: token}); err != nil {
+		t.Fatal(err)
+	}
+	for name, n := range map[string]*newcomer{"another node": c, "the same node": a} {
+		until(t, "the token is void", func() bool {
+			_, err := n.Pair(within(t), addr, transport.Credential{Token: token})
+			if err == nil && n == c {
+				t.Fatal("a token was used twice")
+			}
+			if err != nil && !errors.Is(err, transport.ErrPairRefused) && !errors.Is(err, transport.ErrUnreachable) {
+				t.Fatalf("%s: %v", name, err)
+			}
+			return err != nil
+		})
+	}
+	old := invite(t, b, time.Nanosecond)
+	if _, err := a.Pair(within(t), addr, transport.Credential{Token: old}); err == nil {
+		t.Error("an expired token works")
+	}
+	first, second := invite(t, b, time.Hour), invite(t, b, time.Hour)
+	if _, err := a.Pair(within(t), addr, transport.Credential{Token: first}); !errors.Is(err, transport.ErrPairRefused) {
+		t.Errorf("replaced token: %v", err)
+	}
+	b.Uninvite()
+	if _, err := a.Pair(within(t), addr, transport.Credential{Token: second}); err == nil {
+		t.Error("a withdrawn token works")
+	}
+	for _, ttl := range []time.Duration{0, -1, 1000 * time.Hour} {
+		if _, err := b.Invite(ttl); err == nil {
+			t.Errorf("ttl %v accepted", ttl)
+		}
+	}
+}
+
+// Five wrong secrets make a token void, even for who has the right one.
+func TestTokenBruteForce(t *testing.T) {
+	a, b := newNode(t, "a"), newNode(t, "b")
+	noLogin(b)
+	token := invite(t, b, time.Hour)
+	wrong := invite(t, b, time.Hour) // same key, other secret
+	token = invite(t, b, time.Hour)
+	addr := b.Addr().String()
+	for range 5 {
+		if _, err := a.Pair(within(t), addr, transport.Credential{Token: wrong}); !errors.Is(err, transport.ErrPairRefused) {
+			t.Errorf("wrong secret: %v", err)
+		}
+	}
+	if _, err := a.Pair(within(t), addr, transport.Credential{Token: token}); err == nil {
+		t.Error("the token works after five wrong attempts")
+	}
+	token = invite(t, b, time.Hour)
+	for range 4 {
+		a.Pair(within(t), addr, transport.Credential{Token: wrong})
+	}
+	if _, err := a.Pair(within(t), addr, transport.Credential{Token: token}); err != nil {
+		t.Errorf("after four wrong attempts: %v", err)
+	}
+}
+
+func TestPairRefusals(t *testing.T) {
+	var errNewer = errors.New("formats too new")
+	transport.RegisterError("test.newer", errNewer)
+	a, b := newNode(t, "a"), newNode(t, "b")
+	addr := b.Addr().String()
+	token := invite(t, b, time.Hour)
+	b.refuse = errors.New("already initialised")
+	if _, err := a.Pair(within(t), addr, transport.Credential{Token: token}); !errors.Is(err, transport.ErrPairRefused) || !strings.Contains(err.Error(), "already initialised") {
+		t.Errorf("refused: %v", err)
+	}
+	b.mu.Lock()
+	b.refuse = errNewer
+	b.mu.Unlock()
+	if _, err := a.Pair(within(t), addr, transport.Credential{Token: token}); !errors.Is(err, errNewer) {
+		t.Errorf("registered reason: %v", err)
+	}
+	b.mu.Lock()
+	b.refuse, b.fail = nil, errors.New("disk full")
+	b.mu.Unlock()
+	if _, err := a.Pair(within(t), addr, transport.Credential{Token: token}); !errors.Is(err, transport.ErrPairRefused) || !strings.Contains(err.Error(), "disk full") {
+		t.Errorf("not stored: %v", err)
+	}
+	b.mu.Lock()
+	b.fail = nil
+	b.mu.Unlock()
+	a.refuse = errors.New("too old")
+	if _, err := a.Pair(within(t), addr, transport.Credential{Token: token}); err == nil || !strings.Contains(err.Error(), "too old") {
+		t.Errorf("refused by the dialling side: %v", err)
+	}
+	if n, _ := b.count(); n != 0 {
+		t.Errorf("%d stored", n)
+	}
+	a.refuse = nil // and none of that has used up the token
+	if _, err := a.Pair(within(t), addr, transport.Credential{Token: token}); err != nil {
+		t.Error(err)
+	}
+	b.AcceptPairing(transport.Pairing{})
+	if _, err := a.Pair(within(t), addr, transport.Credential{Token: token}); !errors.Is(err, transport.ErrUnreachable) || !strings.Contains(err.Error(), "pairing is not open") {
+		t.Errorf("pairing closed: %v", err)
+	}
+}
+
+// breaker passes octets on and cuts the connection after so many from the dialling side.
+func breaker(t testing.TB, to string, after int64) (addr string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	t.Cleanup(func() { l.Close(); wg.Wait() })
+	wg.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", to)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			wg.Go(func() { io.Copy(in, out); in.Close(); out.Close() })
+			wg.Go(func() { io.CopyN(out, in, after); in.Close(); out.Close() })
+		}
+	})
+	return l.Addr().String()
+}
+
+// Wherever the connection breaks, the same token leads to a pairing when it is tried again,
+// and the dialling side has never success without the other.
+func TestPairInterrupted(t *testing.T) {
+	a, b := newNode(t, "a"), newNode(t, "b")
+	uncertain, succeeded := 0, 0
+	for after := int64(200); after < 6000; after += 173 {
+		token := invite(t, b, time.Hour)
+		before, _ := b.count()
+		_, err := a.Pair(within(t), breaker(t, b.Addr().String(), after), transport.Credential{Token: token})
+		stored, _ := b.count()
+		switch {
+		case err == nil:
+			succeeded++
+			if stored != before+1 {
+				t.Errorf("cut after %d: success without the other side", after)
+			}
+			continue
+		case errors.Is(err, transport.ErrPairUncertain):
+			uncertain++
+		case stored != before:
+			t.Errorf("cut after %d: the other side has stored, and the error is %v", after, err)
+		}
+		until(t, "the next attempt succeeds", func() bool {
+			_, err := a.Pair(within(t), b.Addr().String(), transport.Credential{Token: token})
+			return err == nil
+		})
+	}
+	t.Logf("%d uncertain, %d succeeded", uncertain, succeeded)
+}
+
+// A man in the middle with a key of his own gets nothing from the dialling side, and what
+// he knows of one channel opens no other.
+func TestPairRelay(t *testing.T) {
+	a, b, m := newNode(t, "a"), newNode(t, "b"), newNode(t, "m")
+	invite(t, m, time.Hour)
+	token := invite(t, b, time.Hour)
+	real := transport.Fingerprint(b.PublicKey())
+	// a is led to m instead of b.
+	for name, cred := range map[string]transport.Credential{
+		"token":       {Token: token},
+		"fingerprint": {User: "admin", Password: []byte("secret"), Fingerprint: real},
+		"confirm": {User: "admin", Password: []byte("secret"), Confirm: func(f string) error {
+			if f != real {
+				return errors.New("that is not what the console of b shows")
+			}
+			return nil
+		}},
+	} {
+		if _, err := a.Pair(within(t), m.Addr().String(), cred); !errors.Is(err, transport.ErrKey) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if n, l := m.count(); n != 0 || l != 0 {
+		t.Errorf("m got %d pairings and %d passwords", n, l)
+	}
+	// Messages of a's first flight that m may have got hold of, played on m's own channel to b.
+	for name, cred := range map[string]transport.Credential{
+		"token": {Token: token},
+		"login": {User: "admin", Password: []byte("secret"), Fingerprint: real},
+	} {
+		msg := transport.FirstFlight(t.Context(), a.Transport, b.Addr().String(), cred)
+		if msg == nil {
+			t.Fatalf("%s: no message", name)
+		}
+		_, logins := b.count()
+		conn := rawPair(t, b.Transport)
+		conn.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(msg))), msg...))
+		answer, _ := io.ReadAll(conn)
+		if bytes.Contains(answer, []byte(`"ok":true`)) || !bytes.Contains(answer, []byte(`"error"`)) {
+			t.Errorf("%s: replayed, b answers %q", name, answer)
+		}
+		if n, l := b.count(); n != 0 || l != logins {
+			t.Errorf("%s: replayed, %d stored, %d logins", name, n, l-logins)
+		}
+	}
+}
+
+// rawPair opens pairing with a key made for it.
+func rawPair(t testing.TB, n *transport.Transport) net.Conn {
+	t.Helper()
+	c, err := tls.Dial("tcp", n.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{string(transport.Pair)}, Certificates: []tls.Certificate{edCertificate(t)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(patience))
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// A stranger who may open pairing gets no answer to anything but a right credential.
+func TestPairStranger(t *testing.T) {
+	b := newNode(t, "b")
+	invite(t, b, time.Hour)
+	for _, msg := range []string{``, `{}`, `null`, `[]`, `{"ok":true}`, `{"hello":{"node":"x"}}`, `{"user":"admin","password":"c2VjcmV0"}`, `{"proof":"AAAA"}`, strings.Repeat("x", 70000)} {
+		c := rawPair(t, b.Transport)
+		c.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(msg))), msg...))
+		c.(*tls.Conn).CloseWrite()
+		answer, _ := io.ReadAll(c)
+		if bytes.Contains(answer, []byte(`"ok":true`)) || bytes.Contains(answer, []byte("hello")) {
+			t.Errorf("%.40q is answered %q", msg, answer)
+		}
+	}
+	if n, l := b.count(); n != 0 || l != 0 {
+		t.Errorf("%d stored, %d logins", n, l)
+	}
+}
