@@ -38,6 +38,7 @@ type Store interface {
 	SetFlags(ctx context.Context, op state.SetFlags) (state.FlagsChanged, error)
 	Expunge(ctx context.Context, op state.Expunge) (state.Expunged, error)
 	Copy(ctx context.Context, op state.Copy) (state.Copied, error)
+	Generation() uint64
 	Watch(ids ...model.MailboxID) *state.Watch
 }
 

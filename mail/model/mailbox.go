@@ -74,6 +74,7 @@ type Mailbox struct {
 	Created       int64      `cbor:"15,keyasint"`           // Unix seconds
 	Epoch         uint64     `cbor:"16,keyasint,omitempty"` // forced epoch whose skip-ahead is already applied
 	RecentFloor   UID        `cbor:"17,keyasint,omitempty"` // UIDs below were seen by a read-write session (\Recent)
+	Ahead         UID        `cbor:"18,keyasint,omitempty"` // a merged branch has given UIDs below this: the next message starts there
 }
 
 // IsInbox reports whether name is INBOX in any letter case (RFC 9051 §5.1).

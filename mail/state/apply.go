@@ -21,6 +21,13 @@ type apply struct {
 	dirty     []model.MailboxID
 	change    change
 	guids     uint32
+	regime    *Regime     // changed by this entry; nil: the state's
+	once      *onceWindow // begun by this entry
+	journal   bool        // note what a merge needs
+	at        int64       // the time noted there
+	notes     uint16      // notes of this entry
+	same      []byte      // likeness of the messages being placed, see Deliver.Same
+	atDate    int64       // date of placing, Unix seconds; 0: the entry's
 	scratch   []byte
 }
 
@@ -56,8 +63,13 @@ func (s *State) applyOne(e LogEntry) ([]byte, error) {
 		return nil, err
 	}
 	a := &s.work
-	a.s, a.entry, a.index, a.guids = s, entry, e.Index, 0
-	a.b = s.db.NewIndexedBatch()
+	h := s.db.Load() // Restore doesn't run at the same time
+	if h.db == nil {
+		return nil, ErrClosed
+	}
+	a.s, a.entry, a.index, a.guids, a.notes, a.same, a.atDate = s, entry, e.Index, 0, 0, nil, 0
+	a.journal, a.at = s.regime.Load().Phase != PhaseSingle, entry.Time
+	a.b = h.db.NewIndexedBatch()
 	defer a.reset()
 
 	res, err := a.run()
@@ -71,7 +83,7 @@ func (s *State) applyOne(e LogEntry) ([]byte, error) {
 		}
 		a.b.Reset()
 		clear(a.mailboxes)
-		a.dirty, a.change = a.dirty[:0], change{}
+		a.dirty, a.change, a.regime, a.once = a.dirty[:0], change{}, nil, nil
 		if err := a.commitIndex(); err != nil {
 			return nil, err
 		}
@@ -80,8 +92,17 @@ func (s *State) applyOne(e LogEntry) ([]byte, error) {
 	if err := a.commitIndex(); err != nil {
 		return nil, err
 	}
+	if a.once != nil {
+		s.once = *a.once
+	}
+	if a.regime != nil {
+		s.regime.Store(a.regime)
+	}
+	if entry.Time > s.appliedAt.Load() {
+		s.appliedAt.Store(entry.Time)
+	}
 	if a.change.rows {
-		s.rows.Store(a.index)
+		s.rows.Add(1)
 	}
 	for id, m := range a.mailboxes {
 		s.cacheMailbox(id, m)
@@ -108,13 +129,13 @@ func (a *apply) reset() {
 	a.b.Close()
 	a.b, a.entry = nil, nil
 	clear(a.mailboxes)
-	a.dirty, a.change = a.dirty[:0], change{}
+	a.dirty, a.change, a.regime, a.once = a.dirty[:0], change{}, nil, nil
 }
 
 // run does every operation and gives the encoded result.
 func (a *apply) run() ([]byte, error) {
 	if a.entry.Once {
-		done, err := a.get(opKey(a.entry.ID))
+		done, err := a.remembered()
 		if err != nil {
 			return nil, err
 		}
@@ -143,12 +164,15 @@ func (a *apply) run() ([]byte, error) {
 			return nil, err
 		}
 	}
+	if err := a.cutJournal(); err != nil {
+		return nil, err
+	}
 	raw, err := encMode.Marshal(res)
 	if err != nil {
 		return nil, err
 	}
 	if a.entry.Once {
-		return raw, a.b.Set(opKey(a.entry.ID), raw, nil)
+		return raw, a.remember(raw)
 	}
 	return raw, nil
 }
@@ -190,6 +214,20 @@ func (a *apply) op(op Op) (any, error) {
 		return do(op, a.bodiesDropped)
 	case KindCounter:
 		return do(op, a.counter)
+	case KindEpochStart:
+		return do(op, a.epochStart)
+	case KindPairSet:
+		return do(op, a.pairSet)
+	case KindRaiseLevel:
+		return do(op, a.raiseLevel)
+	case KindMerge:
+		return do(op, a.merge)
+	case KindMergeDone:
+		return do(op, a.mergeDone)
+	case KindStarted:
+		return do(op, a.started)
+	case KindTakeover:
+		return do(op, a.takeover)
 	}
 	if op.Ignorable {
 		return nil, nil
@@ -220,16 +258,21 @@ func getCopy(r pebble.Reader, key []byte) ([]byte, error) {
 	return out, closer.Close()
 }
 
+// number reads a value of eight octets; 0 when there is none.
+func number(v []byte) uint64 {
+	if len(v) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(v)
+}
+
 // next gives the next value of a persistent counter that starts at 1.
 func (a *apply) next(key []byte) (uint64, error) {
 	v, err := a.get(key)
 	if err != nil {
 		return 0, err
 	}
-	n := uint64(1)
-	if len(v) == 8 {
-		n = binary.BigEndian.Uint64(v) + 1
-	}
+	n := number(v) + 1
 	return n, a.b.Set(key, be64(nil, n), nil)
 }
 
@@ -248,6 +291,9 @@ func (a *apply) counter(op *Counter) (any, error) {
 	if op.Max > 0 && op.Add > 0 && n > op.Max {
 		return nil, refuse(ErrLimit, "%s: %d would pass the limit of %d", op.Name, n, op.Max)
 	}
+	if err := a.noteCounter(op.Name, op.Add); err != nil {
+		return nil, err
+	}
 	if n == 0 {
 		return Counted{}, a.b.Delete(key, nil)
 	}
@@ -256,10 +302,8 @@ func (a *apply) counter(op *Counter) (any, error) {
 
 // rows compares and stores.
 func (a *apply) rows(op *Rows) (any, error) {
-	if op.Class == ClassSettings {
-		if err := a.s.settingsAllowed(a); err != nil {
-			return nil, err
-		}
+	if err := a.rowsAllowed(op); err != nil {
+		return nil, err
 	}
 	for _, e := range op.Expect {
 		v, err := a.get(e.Key)
@@ -283,9 +327,15 @@ func (a *apply) rows(op *Rows) (any, error) {
 		if err := a.b.Set(p.Key, value, nil); err != nil {
 			return nil, err
 		}
+		if err := a.noteRow(p.Key); err != nil {
+			return nil, err
+		}
 	}
 	for _, k := range op.Delete {
 		if err := a.b.Delete(k, nil); err != nil {
+			return nil, err
+		}
+		if err := a.noteRow(k); err != nil {
 			return nil, err
 		}
 	}

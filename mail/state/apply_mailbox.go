@@ -66,12 +66,15 @@ const (
 )
 
 func (a *apply) skipAhead(m *model.Mailbox) {
-	if forced := a.s.forced.Load(); m.Epoch < forced {
-		m.Epoch = forced
-		m.HighestModSeq += skipModSeq
-		if m.UIDNext < 1<<32-1-skipUIDs {
-			m.UIDNext += skipUIDs
-		}
+	g := a.rule()
+	if m.Epoch >= g.Forced {
+		return
+	}
+	m.Epoch = g.Forced
+	times := 1 + g.Block&1 // two sides that are both forced must not skip to the same place
+	m.HighestModSeq += times * skipModSeq
+	if skip := model.UID(times * skipUIDs); m.UIDNext < 1<<32-1-skip {
+		m.UIDNext += skip
 	}
 }
 
@@ -141,10 +144,13 @@ func (a *apply) newMailbox(account model.AccountID, name string, use model.Speci
 	m := &model.Mailbox{
 		ID: model.MailboxID(n), Account: account, Name: name, Use: use, GUID: a.guid('m'),
 		UIDValidity: validity, UIDNext: 1, HighestModSeq: 1, RecentFloor: 1,
-		Created: a.entry.Time / 1e9, Subscribed: use != "", Epoch: a.s.forced.Load(),
+		Created: a.entry.Time / 1e9, Subscribed: use != "", Epoch: a.rule().Forced,
 	}
 	a.mailboxes[m.ID] = m
 	a.touch(m)
+	if err := a.noteMailbox(m, 'c'); err != nil {
+		return nil, err
+	}
 	return m, a.b.Set(nameKey(account, name), be64(nil, n), nil)
 }
 
@@ -348,6 +354,9 @@ func (a *apply) rename(m *model.Mailbox, name string) error {
 	if err := a.b.Delete(nameKey(m.Account, m.Name), nil); err != nil {
 		return err
 	}
+	if err := a.noteMailbox(m, 'r'); err != nil {
+		return err
+	}
 	m.Name = name
 	a.touch(m)
 	return a.b.Set(nameKey(m.Account, name), be64(nil, uint64(m.ID)), nil)
@@ -409,6 +418,9 @@ func (a *apply) removeMailbox(m *model.Mailbox) error {
 	if err := a.b.Delete(nameKey(m.Account, m.Name), nil); err != nil {
 		return err
 	}
+	if err := a.noteMailbox(m, 'd'); err != nil {
+		return err
+	}
 	a.touch(m)
 	a.mailboxes[m.ID] = nil
 	return a.b.Delete(mailboxKey(m.ID), nil)
@@ -422,6 +434,7 @@ func (a *apply) mailboxSubscribe(op *MailboxSubscribe) (any, error) {
 	if m.Subscribed != op.Subscribed {
 		m.Subscribed = op.Subscribed
 		a.touch(m)
+		return nil, a.noteMailbox(m, 's')
 	}
 	return nil, nil
 }

@@ -11,15 +11,23 @@ import (
 
 // place adds one message to a mailbox: UID, mod-sequence, counters, change log, reference.
 func (a *apply) place(m *model.Mailbox, st *model.MessageState, meta []byte) (Placed, error) {
+	a.skipAhead(m)
+	m.UIDNext = max(m.UIDNext, m.Ahead)
+	m.Ahead = 0
+	st.SaveDate = a.entry.Time / 1e9
+	if st.Date == 0 {
+		st.Date = st.SaveDate
+	}
+	return a.placeAt(m, st, meta)
+}
+
+// placeAt is place under the mailbox's next UID, with the message's own dates.
+func (a *apply) placeAt(m *model.Mailbox, st *model.MessageState, meta []byte) (Placed, error) {
 	modseq := a.bump(m)
 	if m.UIDNext == 1<<32-1 {
 		return Placed{}, refuse(ErrUIDs, "mailbox %q has no UIDs left", m.Name)
 	}
 	st.UID, st.ModSeq = m.UIDNext, modseq
-	st.SaveDate = a.entry.Time / 1e9
-	if st.Date == 0 {
-		st.Date = st.SaveDate
-	}
 	m.UIDNext++
 	count(m, st, 1)
 	if err := a.store(m.ID, st); err != nil {
@@ -29,6 +37,9 @@ func (a *apply) place(m *model.Mailbox, st *model.MessageState, meta []byte) (Pl
 		return Placed{}, err
 	}
 	if err := a.b.Set(changeKey(m.ID, modseq, st.UID), changed, nil); err != nil {
+		return Placed{}, err
+	}
+	if err := a.noteAdded(m.ID, st); err != nil {
 		return Placed{}, err
 	}
 	a.change.messages = true
@@ -139,6 +150,8 @@ func (a *apply) keywords(m *model.Mailbox, names []string) ([]uint16, error) {
 func (a *apply) deliver(op *Deliver) (any, error) {
 	var out Delivered
 	guid := a.guid('e')
+	a.same = op.Same
+	defer func() { a.same = nil }()
 	for _, to := range op.Local {
 		m, err := a.byUse(to.Account, to.Use)
 		if err != nil {
@@ -239,6 +252,9 @@ func (a *apply) setFlags(op *SetFlags) (any, error) {
 		if err := a.b.Delete(changeKey(m.ID, st.ModSeq, uid), nil); err != nil {
 			return nil, err
 		}
+		if err := a.noteFlags(m, uid, flags, newFlags, words, newWords); err != nil {
+			return nil, err
+		}
 		countFlags(m, flags, -1)
 		countFlags(m, newFlags, 1)
 		st.Flags, st.Keywords, st.ModSeq = newFlags, newWords, out.ModSeq
@@ -307,6 +323,9 @@ func (a *apply) remove(m *model.Mailbox, uids []model.UID, onlyDeleted bool) (Ex
 		if err := a.b.Set(changeKey(m.ID, out.ModSeq, uid), expunged, nil); err != nil {
 			return out, err
 		}
+		if err := a.noteExpunged(m.ID, uid, 0, 0); err != nil {
+			return out, err
+		}
 		count(m, &st, -1)
 		if err := a.unref(st.Body); err != nil {
 			return out, err
@@ -361,6 +380,11 @@ func (a *apply) copy(op *Copy) (any, error) {
 			return nil, err
 		}
 		out.ModSeq = ex.ModSeq
+		for i, uid := range out.From { // over the lines that remove has written
+			if err := a.noteExpunged(from.ID, uid, to.ID, out.To[i]); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return out, nil
 }

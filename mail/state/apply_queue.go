@@ -36,6 +36,9 @@ func (a *apply) enqueue(op *Deliver) (model.QueueID, error) {
 		}
 	}
 	a.change.queue = true
+	if err := a.noteQueued(q.ID); err != nil {
+		return 0, err
+	}
 	return q.ID, a.ref(op.Body)
 }
 
@@ -103,6 +106,12 @@ func (a *apply) dropRcpt(q *model.QueueMessage, r *model.QueueRcpt) error {
 	if err := a.b.Delete(rcptKey(q.ID, r.N), nil); err != nil {
 		return err
 	}
+	if err := a.attemptOver(q.ID, r.N); err != nil {
+		return err
+	}
+	if err := a.noteRcpt(q.ID, r.N, true); err != nil {
+		return err
+	}
 	q.Open--
 	if q.Open > 0 {
 		return a.putQueue(q)
@@ -159,6 +168,12 @@ func (a *apply) deferRcpt(id model.QueueID, r *model.QueueRcpt, res AttemptResul
 	if r.State != model.QueueHeld {
 		r.State = model.QueueDeferred
 	}
+	if err := a.attemptOver(id, r.N); err != nil {
+		return err
+	}
+	if err := a.noteRcpt(id, r.N, false); err != nil {
+		return err
+	}
 	return a.putRcpt(id, r)
 }
 
@@ -199,6 +214,9 @@ func (a *apply) queueChange(op *QueueChange) (any, error) {
 			return nil, refuse(ErrInvalid, "unknown queue action %d", op.Action)
 		}
 		if err := a.putRcpt(q.ID, r); err != nil {
+			return nil, err
+		}
+		if err := a.noteRcpt(q.ID, r.N, false); err != nil {
 			return nil, err
 		}
 	}

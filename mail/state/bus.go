@@ -149,3 +149,27 @@ func (b *bus) publish(c *change) {
 	topic(c.queue, TopicQueue)
 	topic(c.messages, TopicMessages)
 }
+
+// wakeAll wakes every watch: everything may have changed.
+func (b *bus) wakeAll() {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	woken := map[*Watch]struct{}{}
+	wake := func(set map[*Watch]struct{}) {
+		for w := range set {
+			if _, done := woken[w]; !done {
+				woken[w] = struct{}{}
+				w.wake()
+			}
+		}
+	}
+	for _, set := range b.mailboxes {
+		wake(set)
+	}
+	for _, set := range b.accounts {
+		wake(set)
+	}
+	for _, set := range b.topics {
+		wake(set)
+	}
+}

@@ -15,11 +15,19 @@ var (
 	ErrInvalid    = errors.New("invalid")
 	ErrUIDs       = errors.New("the mailbox has no UIDs left")
 	ErrDuplicate  = errors.New("applied already")
+	ErrLevel      = errors.New("needs a newer feature level")
+	ErrClosed     = errors.New("state: closed")
 	errUnknownOp  = errors.New("unknown operation")
 	refusalByCode = map[string]error{
 		"conflict": ErrConflict, "notfound": ErrNotFound, "exists": ErrExists, "limit": ErrLimit,
-		"readonly": ErrReadOnly, "invalid": ErrInvalid, "uids": ErrUIDs,
+		"readonly": ErrReadOnly, "invalid": ErrInvalid, "uids": ErrUIDs, "level": ErrLevel,
 	}
+)
+
+// Errors of a Proposer that Do understands; see OnceProposer.
+var (
+	ErrUncertain = errors.New("state: whether the change was made is not known")
+	ErrNoLeader  = errors.New("state: no node leads")
 )
 
 func codeOf(err error) string {

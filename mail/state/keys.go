@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 
 	"mailplusd/mail/model"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // The first octet of a key says what it holds. Never reuse a letter.
@@ -22,17 +24,20 @@ const (
 	spaceQueue   = 'Q' // Q<queue 8>                  CBOR model.QueueMessage
 	spaceRcpt    = 'q' // q<queue 8><n 4>             CBOR model.QueueRcpt
 	spaceDue     = 'D' // D<unix nanoseconds 8><queue 8><n 4>  next attempt
-	spaceOp      = 'O' // O<op id 16>                 result of an entry that may be proposed twice
+	spaceOp      = 'O' // O<generation 4><op id 16>   result of an entry that may be proposed twice
 	spaceCounter = 'K' // K<name>                     count(8)
+	spaceJournal = 'J' // J<generation 4><kind><…>    what changed since the nodes were last in sync, see journal.go
+	spaceMerge   = 'U' // U<branch 18><kind><…>       what a merge has done, until it is complete
+	spaceStarted = 'L' // L<queue 8><n 4>             a delivery attempt that is under way: node(2) time(8)
 )
 
 var (
 	keyApplied     = []byte("aapplied")
 	keyFormat      = []byte("aformat")
-	keyEpoch       = []byte("aepoch")
+	keyRegime      = []byte("aregime")
+	keyOnce        = []byte("aonce")
 	keyNextMailbox = []byte("anextmailbox")
 	keyNextQueue   = []byte("anextqueue")
-	keyOwner       = []byte("aowner")
 )
 
 func be64(b []byte, v uint64) []byte { return binary.BigEndian.AppendUint64(b, v) }
@@ -78,10 +83,6 @@ func dueKey(at int64, id model.QueueID, n uint32) []byte {
 	return be32(be64(be64(append(make([]byte, 0, 21), spaceDue), uint64(at)), uint64(id)), n)
 }
 
-func opKey(id OpID) []byte {
-	return append(append(make([]byte, 0, 17), spaceOp), id[:]...)
-}
-
 func counterKey(name string) []byte {
 	return append(append(make([]byte, 0, 1+len(name)), spaceCounter), name...)
 }
@@ -96,4 +97,9 @@ func after(prefix []byte) []byte {
 		}
 	}
 	return nil
+}
+
+// rangeOf bounds an iterator to the keys that start with prefix.
+func rangeOf(prefix []byte) *pebble.IterOptions {
+	return &pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)}
 }

@@ -55,6 +55,13 @@ const (
 	KindCounter
 	KindSeen
 	KindAccountDelete
+	KindEpochStart
+	KindPairSet
+	KindRaiseLevel
+	KindMerge
+	KindMergeDone
+	KindStarted
+	KindTakeover
 )
 
 // Operation is an operation before it is encoded.
@@ -67,6 +74,7 @@ type RowClass uint8
 const (
 	ClassSettings RowClass = iota // the administrator's
 	ClassUser                     // the user's own: password, forward, auto-reply
+	ClassPair                     // the pair's own facts: they change while settings are read-only
 )
 
 // Rows puts and deletes rows if all of Expect still hold.
@@ -100,6 +108,9 @@ type Deliver struct {
 	Meta  []byte       `cbor:"3,keyasint"` // parsed headers, stored as they are
 	Local []DeliverTo  `cbor:"4,keyasint,omitempty"`
 	Queue *QueueAdd    `cbor:"5,keyasint,omitempty"`
+	// Same is 16 octets that are equal when the same message is delivered again, such as a hash
+	// of Message-ID, envelope and content without trace headers; a merge keeps one of two such.
+	Same []byte `cbor:"6,keyasint,omitempty"`
 }
 
 // DeliverTo is one mailbox that gets a copy.

@@ -10,7 +10,7 @@ import (
 
 // Mailboxes lists an account's mailboxes in the order of their names' octets.
 func (s *State) Mailboxes(account model.AccountID) ([]model.Mailbox, error) {
-	snap := s.db.NewSnapshot()
+	snap := s.snap()
 	defer snap.Close()
 	ids, err := listNames(snap, account)
 	if err != nil {
@@ -29,7 +29,9 @@ func (s *State) Mailboxes(account model.AccountID) ([]model.Mailbox, error) {
 
 // MailboxID finds a mailbox by its canonical name; 0 when there is none.
 func (s *State) MailboxID(account model.AccountID, name string) (model.MailboxID, error) {
-	v, err := getCopy(s.db, nameKey(account, name))
+	h := s.acquire()
+	defer h.release()
+	v, err := getCopy(h, nameKey(account, name))
 	if err != nil || len(v) != 8 {
 		return 0, err
 	}
@@ -38,7 +40,9 @@ func (s *State) MailboxID(account model.AccountID, name string) (model.MailboxID
 
 // Mailbox reads a mailbox row; ErrNotFound when it is gone.
 func (s *State) Mailbox(id model.MailboxID) (model.Mailbox, error) {
-	m, err := s.loadMailbox(s.db, id)
+	h := s.acquire()
+	defer h.release()
+	m, err := s.loadMailbox(h, id)
 	if err != nil {
 		return model.Mailbox{}, err
 	}
@@ -82,7 +86,7 @@ func scanMessages(r pebble.Reader, id model.MailboxID, from, to model.UID, fn fu
 
 // View reads a mailbox and its messages at one moment.
 func (s *State) View(id model.MailboxID, from, to model.UID, fn func(*model.MessageState) bool) (model.Mailbox, error) {
-	snap := s.db.NewSnapshot()
+	snap := s.snap()
 	defer snap.Close()
 	m, err := readMailbox(snap, id)
 	if err != nil {
@@ -93,7 +97,9 @@ func (s *State) View(id model.MailboxID, from, to model.UID, fn func(*model.Mess
 
 // Message reads one message; ErrNotFound when it is gone.
 func (s *State) Message(id model.MailboxID, uid model.UID) (model.MessageState, error) {
-	v, closer, err := s.db.Get(messageKey(id, uid))
+	h := s.acquire()
+	defer h.release()
+	v, closer, err := h.Get(messageKey(id, uid))
 	if err == pebble.ErrNotFound {
 		return model.MessageState{}, ErrNotFound
 	}
@@ -107,7 +113,9 @@ func (s *State) Message(id model.MailboxID, uid model.UID) (model.MessageState, 
 
 // Meta reads a message's parsed headers; ErrNotFound when it is gone.
 func (s *State) Meta(id model.MailboxID, uid model.UID) ([]byte, error) {
-	v, err := getCopy(s.db, metaKey(id, uid))
+	h := s.acquire()
+	defer h.release()
+	v, err := getCopy(h, metaKey(id, uid))
 	if err == nil && v == nil {
 		err = ErrNotFound
 	}
@@ -116,7 +124,9 @@ func (s *State) Meta(id model.MailboxID, uid model.UID) ([]byte, error) {
 
 // Metas calls fn for the parsed headers of from <= UID <= to; meta is valid during fn only.
 func (s *State) Metas(id model.MailboxID, from, to model.UID, fn func(uid model.UID, meta []byte) bool) error {
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: metaKey(id, from), UpperBound: after(metaKey(id, to))})
+	h := s.acquire()
+	defer h.release()
+	it, err := h.NewIter(&pebble.IterOptions{LowerBound: metaKey(id, from), UpperBound: after(metaKey(id, to))})
 	if err != nil {
 		return err
 	}
@@ -138,7 +148,7 @@ type Changes struct {
 
 // Changes reads everything with a mod-sequence above since, at one moment.
 func (s *State) Changes(id model.MailboxID, since uint64) (Changes, error) {
-	snap := s.db.NewSnapshot()
+	snap := s.snap()
 	defer snap.Close()
 	var out Changes
 	m, err := readMailbox(snap, id)
@@ -193,7 +203,9 @@ func (s *State) WatchTopic(t Topic) *Watch { return s.bus.add(&Watch{topic: t}) 
 
 // Counter reads a named count.
 func (s *State) Counter(name string) (int64, error) {
-	v, err := getCopy(s.db, counterKey(name))
+	h := s.acquire()
+	defer h.release()
+	v, err := getCopy(h, counterKey(name))
 	if err != nil || len(v) != 8 {
 		return 0, err
 	}
@@ -202,7 +214,9 @@ func (s *State) Counter(name string) (int64, error) {
 
 // Unreferenced lists up to limit bodies without references since before the time in Unix seconds.
 func (s *State) Unreferenced(before int64, limit int) ([]UnrefBody, error) {
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceUnref}, UpperBound: unrefKey(before, model.BodyID{})})
+	h := s.acquire()
+	defer h.release()
+	it, err := h.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceUnref}, UpperBound: unrefKey(before, model.BodyID{})})
 	if err != nil {
 		return nil, err
 	}
@@ -218,7 +232,9 @@ func (s *State) Unreferenced(before int64, limit int) ([]UnrefBody, error) {
 
 // Bodies calls fn for every body that the state knows, with its number of references.
 func (s *State) Bodies(fn func(body model.BodyID, refs uint64) bool) error {
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceRef}, UpperBound: []byte{spaceRef + 1}})
+	h := s.acquire()
+	defer h.release()
+	it, err := h.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceRef}, UpperBound: []byte{spaceRef + 1}})
 	if err != nil {
 		return err
 	}

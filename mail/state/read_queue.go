@@ -18,7 +18,9 @@ type Due struct {
 // DueBefore lists up to limit recipients whose next attempt is at or before the time, the
 // earliest first, and the time of the first one behind (0: none).
 func (s *State) DueBefore(at int64, limit int) (due []Due, next int64, err error) {
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceDue}, UpperBound: []byte{spaceDue + 1}})
+	h := s.acquire()
+	defer h.release()
+	it, err := h.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceDue}, UpperBound: []byte{spaceDue + 1}})
 	if err != nil {
 		return nil, 0, err
 	}
@@ -39,7 +41,7 @@ func (s *State) DueBefore(at int64, limit int) (due []Due, next int64, err error
 
 // Queued reads one queued message with its recipients; ErrNotFound when it is gone.
 func (s *State) Queued(id model.QueueID) (model.QueueMessage, []model.QueueRcpt, error) {
-	snap := s.db.NewSnapshot()
+	snap := s.snap()
 	defer snap.Close()
 	var q model.QueueMessage
 	v, err := getCopy(snap, queueKey(id))
@@ -58,7 +60,7 @@ func (s *State) Queued(id model.QueueID) (model.QueueMessage, []model.QueueRcpt,
 
 // QueueScan calls fn for every queued message from the ID on, oldest first.
 func (s *State) QueueScan(from model.QueueID, fn func(*model.QueueMessage, []model.QueueRcpt) bool) error {
-	snap := s.db.NewSnapshot()
+	snap := s.snap()
 	defer snap.Close()
 	messages, err := snap.NewIter(&pebble.IterOptions{LowerBound: queueKey(from), UpperBound: []byte{spaceQueue + 1}})
 	if err != nil {

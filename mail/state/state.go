@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,7 +14,6 @@ import (
 	"mailplusd/mail/model"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/bloom"
 )
 
 // Format is the version of the database's layout. A database of a higher version is
@@ -30,17 +28,22 @@ type Proposer interface {
 
 // State is the replicated state of one node.
 type State struct {
-	db       *pebble.DB
-	dir      string
-	log      *slog.Logger
-	applied  atomic.Uint64
-	forced   atomic.Uint64 // forced epoch in force: mailboxes skip ahead at their first change
-	bus      *bus
-	settings settingsCache
-	rows     atomic.Uint64 // index of the last entry with Rows
+	db         atomic.Pointer[handle]
+	dir        string
+	cacheSize  int64
+	log        *slog.Logger
+	applied    atomic.Uint64
+	appliedAt  atomic.Int64 // time of the newest applied entry
+	regime     atomic.Pointer[Regime]
+	generation atomic.Uint64
+	bus        *bus
+	settings   settingsCache
+	rows       atomic.Uint64  // rises with every entry that has Rows, and with Restore
+	wg         sync.WaitGroup // closing of replaced databases
 
 	applyMu   sync.Mutex
 	work      apply
+	once      onceWindow // under applyMu
 	cacheMu   sync.Mutex
 	mailboxes map[model.MailboxID]*model.Mailbox
 	inboxes   map[model.AccountID]model.MailboxID // under applyMu: INBOX never changes its ID
@@ -68,7 +71,7 @@ const maxCachedMailboxes = 20_000
 // Open opens or makes the database in o.Dir.
 func Open(o Options) (*State, error) {
 	s := &State{
-		dir: o.Dir, log: o.Logger, node: o.Node, now: o.Now, bus: newBus(),
+		dir: o.Dir, cacheSize: o.Cache, log: o.Logger, node: o.Node, now: o.Now, bus: newBus(),
 		mailboxes: map[model.MailboxID]*model.Mailbox{},
 	}
 	s.inboxes = map[model.AccountID]model.MailboxID{}
@@ -79,70 +82,79 @@ func Open(o Options) (*State, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	if o.Cache == 0 {
-		o.Cache = 32 << 20
+	if s.cacheSize == 0 {
+		s.cacheSize = 32 << 20
 	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
-	cache := pebble.NewCache(o.Cache)
-	defer cache.Unref()
-	opts := &pebble.Options{
-		Cache:              cache,
-		DisableWAL:         true,
-		Merger:             refMerger,
-		MemTableSize:       16 << 20,
-		FormatMajorVersion: pebble.FormatNewest,
-		Logger:             pebbleLogger{s.log},
+	dir, err := active(o.Dir)
+	if err == nil {
+		err = s.tidy(dir)
 	}
-	for i := range opts.Levels {
-		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
-	}
-	db, err := pebble.Open(o.Dir, opts)
 	if err != nil {
-		return nil, fmt.Errorf("state: open %s: %w", o.Dir, err)
+		return nil, fmt.Errorf("state: %w", err)
 	}
-	s.db = db
-	if err := s.load(); err != nil {
-		db.Close()
+	h, err := s.openDB(dir, dir == o.Dir)
+	if err != nil {
 		return nil, err
 	}
+	f, err := s.readFacts(h)
+	if err == nil && !f.formatted {
+		err = h.db.Set(keyFormat, be64(nil, Format), pebble.NoSync)
+	}
+	if err != nil {
+		h.db.Close()
+		return nil, err
+	}
+	s.db.Store(h)
+	s.adoptFacts(f)
 	s.seq.Store(uint64(s.now().UnixNano()))
 	return s, nil
 }
 
-// load reads what is kept in memory and checks the format.
-func (s *State) load() error {
-	number := func(key []byte) (uint64, error) {
-		v, err := getCopy(s.db, key)
-		if err != nil || len(v) != 8 {
-			return 0, err
+// facts is what is kept in memory of a database.
+type facts struct {
+	formatted bool
+	applied   uint64
+	at        int64
+	regime    *Regime
+	once      onceWindow
+}
+
+// readFacts reads them and checks the format.
+func (s *State) readFacts(r pebble.Reader) (f facts, err error) {
+	fail := func(err error) (facts, error) { return facts{}, fmt.Errorf("state: %w", err) }
+	v, err := getCopy(r, keyApplied)
+	if err != nil {
+		return fail(err)
+	}
+	if len(v) >= 8 {
+		f.applied = binary.BigEndian.Uint64(v)
+	}
+	if v, err = getCopy(r, keyFormat); err != nil {
+		return fail(err)
+	}
+	if f.formatted = len(v) == 8; f.formatted {
+		if format := binary.BigEndian.Uint64(v); format > Format {
+			return facts{}, fmt.Errorf("state: %s has format %d, this program knows %d: %w; start the newer mailplusd, or restore a backup", s.dir, format, Format, ErrNewer)
 		}
-		return binary.BigEndian.Uint64(v), nil
 	}
-	applied, err := number(keyApplied)
-	if err != nil {
-		return fmt.Errorf("state: %w", err)
+	if f.regime, err = readRegime(r); err != nil {
+		return fail(err)
 	}
-	format, err := number(keyFormat)
-	if err != nil {
-		return fmt.Errorf("state: %w", err)
+	if f.once, err = readOnce(r); err != nil {
+		return fail(err)
 	}
-	switch {
-	case format > Format:
-		return fmt.Errorf("state: %s has format %d, this program knows %d: %w; start the newer mailplusd, or restore a backup", s.dir, format, Format, ErrNewer)
-	case format == 0:
-		if err := s.db.Set(keyFormat, be64(nil, Format), pebble.NoSync); err != nil {
-			return fmt.Errorf("state: %w", err)
-		}
-	}
-	forced, err := number(keyEpoch)
-	if err != nil {
-		return fmt.Errorf("state: %w", err)
-	}
-	s.applied.Store(applied)
-	s.forced.Store(forced)
-	return nil
+	f.at = f.once.Newest
+	return f, nil
+}
+
+func (s *State) adoptFacts(f facts) {
+	s.applied.Store(f.applied)
+	s.appliedAt.Store(f.at)
+	s.regime.Store(f.regime)
+	s.once = f.once
 }
 
 // SetProposer introduces the replicated log. It must be called before the first Propose.
@@ -152,44 +164,61 @@ func (s *State) SetProposer(p Proposer) { s.proposer = p }
 func (s *State) Applied() uint64 { return s.applied.Load() }
 
 // Flush makes everything applied durable.
-func (s *State) Flush() error { return s.db.Flush() }
+func (s *State) Flush() error {
+	h := s.acquire()
+	defer h.release()
+	if h.db == nil {
+		return ErrClosed
+	}
+	return h.db.Flush()
+}
 
 // Checkpoint writes a copy to dir, which must not exist, by hard links.
 func (s *State) Checkpoint(dir string) error {
 	s.applyMu.Lock()
 	defer s.applyMu.Unlock()
-	if err := s.db.Flush(); err != nil {
+	h := s.acquire()
+	defer h.release()
+	if h.db == nil {
+		return ErrClosed
+	}
+	if err := h.db.Flush(); err != nil {
 		return err
 	}
-	return s.db.Checkpoint(dir)
+	return h.db.Checkpoint(dir)
 }
 
-// Restore replaces the state by the checkpoint in dir, which it takes over.
-func (s *State) Restore(dir string) error {
-	return errors.New("state: restore of a checkpoint needs a restart: stop, and put " + dir + " in place of " + filepath.Base(s.dir))
-}
+// maxClose bounds how long Close waits for readers.
+const maxClose = 10 * time.Second
 
-// Close flushes and closes the database.
+// Close flushes and closes the database when the last reader is done; afterwards every call
+// answers ErrClosed.
 func (s *State) Close() error {
 	s.applyMu.Lock()
 	defer s.applyMu.Unlock()
-	err := s.db.Flush()
-	if cerr := s.db.Close(); err == nil {
-		err = cerr
+	h := s.db.Swap(closedHandle)
+	if h.db == nil {
+		return nil
 	}
-	return err
-}
-
-// settingsAllowed refuses settings on a node that is not their owner.
-func (s *State) settingsAllowed(a *apply) error {
-	v, err := a.get(keyOwner)
-	if err != nil {
+	err := h.db.Flush()
+	h.release()
+	done := make(chan struct{})
+	go func() { // ends with the last reader, at the latest with the process
+		<-h.done
+		if cerr := h.db.Close(); err == nil {
+			err = cerr
+		}
+		s.wg.Wait()
+		close(done)
+	}()
+	t := time.NewTimer(maxClose)
+	defer t.Stop()
+	select {
+	case <-done:
 		return err
+	case <-t.C:
+		return errors.New("state: somebody still reads; closed without waiting for him")
 	}
-	if len(v) == 8 && a.entry.Epoch != 0 && binary.BigEndian.Uint64(v) != a.entry.Epoch {
-		return ErrReadOnly
-	}
-	return nil
 }
 
 func (s *State) loadMailbox(r pebble.Reader, id model.MailboxID) (*model.Mailbox, error) {
@@ -223,48 +252,6 @@ func (s *State) cacheMailbox(id model.MailboxID, m *model.Mailbox) {
 		clear(s.mailboxes)
 	}
 	s.mailboxes[id] = m
-}
-
-// opID names the next entry of this node.
-func (s *State) opID() (id OpID) {
-	binary.BigEndian.PutUint16(id[:], s.node)
-	binary.BigEndian.PutUint64(id[8:], s.seq.Add(1))
-	return id
-}
-
-// clock gives the entry's time: the wall clock, but never going back.
-func (s *State) clock() int64 {
-	s.clockMu.Lock()
-	defer s.clockMu.Unlock()
-	if t := s.now().UnixNano(); t > s.lastTime {
-		s.lastTime = t
-	} else {
-		s.lastTime++
-	}
-	return s.lastTime
-}
-
-// Do proposes operations as one entry and waits until they are applied here. Each
-// result is decoded into the value of the same place in out; nil skips it. The error
-// is a refusal of this package, or the proposer's.
-func (s *State) Do(ctx context.Context, ops []Operation, out ...any) error {
-	e := Entry{ID: s.opID(), Time: s.clock(), Ops: make([]Op, 0, len(ops))}
-	for _, op := range ops {
-		o, err := NewOp(op)
-		if err != nil {
-			return fmt.Errorf("state: %w", err)
-		}
-		e.Ops = append(e.Ops, o)
-	}
-	data, err := EncodeEntry(&e)
-	if err != nil {
-		return fmt.Errorf("state: %w", err)
-	}
-	raw, _, err := s.proposer.Propose(ctx, data)
-	if err != nil {
-		return err
-	}
-	return decodeResult(raw, out)
 }
 
 func decodeResult(raw []byte, out []any) error {

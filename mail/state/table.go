@@ -30,12 +30,16 @@ type Index[T any] struct {
 
 // Reader is anything that rows can be read from: the State itself or a Tx.
 type Reader interface {
-	reader() pebble.Reader
+	// open gives what to read from, and what to release afterwards.
+	open() (pebble.Reader, *handle)
 	read(key []byte, version uint64)
 }
 
-func (s *State) reader() pebble.Reader { return s.db }
-func (s *State) read([]byte, uint64)   {}
+func (s *State) open() (pebble.Reader, *handle) {
+	h := s.acquire()
+	return h, h
+}
+func (s *State) read([]byte, uint64) {}
 
 func (t *Table[T]) rowKey(key string) []byte {
 	return append([]byte{spaceRow, t.ID}, key...)
@@ -52,7 +56,9 @@ func (t *Table[T]) indexKey(ix *Index[T], value, key string) []byte {
 
 // Get reads a row; ErrNotFound when there is none.
 func (t *Table[T]) Get(r Reader, key string) (*T, error) {
-	v, err := getCopy(r.reader(), t.rowKey(key))
+	rd, h := r.open()
+	defer h.release()
+	v, err := getCopy(rd, t.rowKey(key))
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +93,9 @@ func (t *Table[T]) All(r Reader, prefix string) iter.Seq2[*T, error] {
 	return func(yield func(*T, error) bool) {
 		t.noteTable(r)
 		lower := t.rowKey(prefix)
-		it, err := r.reader().NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: after(lower)})
+		rd, h := r.open()
+		defer h.release()
+		it, err := rd.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: after(lower)})
 		if err != nil {
 			yield(nil, err)
 			return
@@ -110,7 +118,9 @@ func (t *Table[T]) Back(r Reader) iter.Seq2[*T, error] {
 	return func(yield func(*T, error) bool) {
 		t.noteTable(r)
 		lower := t.rowKey("")
-		it, err := r.reader().NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: after(lower)})
+		rd, h := r.open()
+		defer h.release()
+		it, err := rd.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: after(lower)})
 		if err != nil {
 			yield(nil, err)
 			return
@@ -142,13 +152,10 @@ func (t *Table[T]) List(r Reader, prefix string) ([]*T, error) {
 
 func (t *Table[T]) noteTable(r Reader) {
 	key := []byte{spaceTableV, t.ID}
-	v, err := getCopy(r.reader(), key)
-	if err == nil {
-		var version uint64
-		if len(v) == 8 {
-			version = binary.BigEndian.Uint64(v)
-		}
-		r.read(key, version)
+	rd, h := r.open()
+	defer h.release()
+	if v, err := getCopy(rd, key); err == nil {
+		r.read(key, number(v))
 	}
 }
 
@@ -157,8 +164,10 @@ func (t *Table[T]) Find(r Reader, index byte, value string) ([]*T, error) {
 	ix := t.index(index)
 	prefix := t.indexKey(ix, value, "")
 	var keys []string
+	rd, h := r.open()
+	defer h.release()
 	if ix.Unique {
-		v, err := getCopy(r.reader(), prefix)
+		v, err := getCopy(rd, prefix)
 		if err != nil {
 			return nil, err
 		}
@@ -168,7 +177,7 @@ func (t *Table[T]) Find(r Reader, index byte, value string) ([]*T, error) {
 		}
 	} else {
 		t.noteTable(r)
-		it, err := r.reader().NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+		it, err := rd.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
 		if err != nil {
 			return nil, err
 		}
@@ -212,11 +221,19 @@ type Tx struct {
 	deletes map[string]bool
 	tables  map[byte]bool
 	class   RowClass
+	own     bool
 	ops     []Operation
 	undo    []undone
+	h       *handle // that b reads from
+	gen     uint64  // Generation when it was begun
 }
 
-func (tx *Tx) reader() pebble.Reader { return tx.b }
+// Own says that the change is the user's of his own account. Then it is allowed while
+// settings are read-only, and the state machine refuses it if it changes more of a user
+// than his password.
+func (tx *Tx) Own() { tx.own = true }
+
+func (tx *Tx) open() (pebble.Reader, *handle) { return tx.b, nil }
 
 func (tx *Tx) read(key []byte, version uint64) {
 	if key[0] == spaceIndex {
@@ -348,27 +365,58 @@ func (s *State) Update(ctx context.Context, fn func(*Tx) error, out ...any) erro
 
 // Try runs fn like Update and throws its changes away: a dry run.
 func (s *State) Try(fn func(*Tx) error) error {
-	tx := s.begin()
-	defer tx.b.Close()
+	tx, err := s.begin()
+	if err != nil {
+		return err
+	}
+	defer tx.end()
 	return fn(tx)
 }
 
-func (s *State) begin() *Tx {
-	return &Tx{
-		s: s, b: s.db.NewIndexedBatch(), class: ClassUser,
-		expect: map[string]uint64{}, puts: map[string]RowPut{}, deletes: map[string]bool{}, tables: map[byte]bool{},
+func (s *State) begin() (*Tx, error) {
+	gen := s.Generation()
+	h := s.acquire()
+	if h.db == nil {
+		return nil, ErrClosed
 	}
+	return &Tx{
+		s: s, b: h.db.NewIndexedBatch(), class: ClassUser, h: h, gen: gen,
+		expect: map[string]uint64{}, puts: map[string]RowPut{}, deletes: map[string]bool{}, tables: map[byte]bool{},
+	}, nil
+}
+
+func (tx *Tx) end() {
+	tx.b.Close()
+	tx.h.release()
 }
 
 func (s *State) update(ctx context.Context, fn func(*Tx) error, out []any) error {
-	tx := s.begin()
-	defer tx.b.Close()
-	if err := fn(tx); err != nil {
+	tx, err := s.begin()
+	if err != nil {
 		return err
+	}
+	ops, out, err := tx.gather(fn, out)
+	if err != nil || len(ops) == 0 {
+		return err
+	}
+	if tx.gen != s.Generation() {
+		return ErrConflict // a version means nothing in another history
+	}
+	return s.Do(ctx, ops, out...)
+}
+
+// gather runs fn and makes its changes operations.
+func (tx *Tx) gather(fn func(*Tx) error, out []any) ([]Operation, []any, error) {
+	defer tx.end()
+	if err := fn(tx); err != nil {
+		return nil, nil, err
 	}
 	var ops []Operation
 	if len(tx.puts)+len(tx.deletes) > 0 {
 		rows := Rows{Class: tx.class}
+		if tx.own {
+			rows.Class = ClassUser
+		}
 		for k, v := range tx.expect {
 			rows.Expect = append(rows.Expect, Expect{Key: []byte(k), Version: v})
 		}
@@ -384,11 +432,7 @@ func (s *State) update(ctx context.Context, fn func(*Tx) error, out []any) error
 		ops = append(ops, rows)
 		out = append([]any{nil}, out...)
 	}
-	ops = append(ops, tx.ops...)
-	if len(ops) == 0 {
-		return nil
-	}
-	return s.Do(ctx, ops, out...)
+	return append(ops, tx.ops...), out, nil
 }
 
 // Base reads the tables as they were before this transaction.
@@ -417,7 +461,7 @@ func (tx *Tx) Sub(fn func() error) error {
 			return uerr
 		}
 	}
-	tx.puts, tx.deletes, tx.tables, tx.ops, tx.class, tx.undo = saved.puts, saved.deletes, saved.tables, saved.ops, saved.class, saved.undo
+	tx.puts, tx.deletes, tx.tables, tx.ops, tx.class, tx.own, tx.undo = saved.puts, saved.deletes, saved.tables, saved.ops, saved.class, saved.own, saved.undo
 	return err
 }
 

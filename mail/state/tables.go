@@ -1,7 +1,6 @@
 package state
 
 import (
-	"encoding/binary"
 	"fmt"
 	"strings"
 
@@ -35,7 +34,41 @@ var (
 	Licenses  = &Table[model.License]{ID: 9, Name: "licence", Key: func(l *model.License) string { return l.Serial }}
 	AdminLog  = &Table[model.AdminEvent]{ID: 10, Name: "admin log", Class: ClassUser, Key: func(e *model.AdminEvent) string { return string(be64(nil, uint64(e.Time))) + e.Actor }}
 	Sequences = &Table[Sequence]{ID: 11, Name: "sequence", Class: ClassUser, Key: func(s *Sequence) string { return s.Name }}
+
+	Pairs        = &Table[model.Pair]{ID: 12, Name: "pair", Class: ClassPair, Key: func(*model.Pair) string { return pairRow }}
+	Epochs       = &Table[Epoch]{ID: 13, Name: "epoch", Class: ClassPair, Key: func(e *Epoch) string { return string(be64(nil, e.Epoch)) }}
+	MergeReports = &Table[MergeReport]{ID: 14, Name: "merge report", Class: ClassPair, Key: func(r *MergeReport) string { return r.ID }}
 )
+
+// pairRow is the only row of Pairs.
+const pairRow = "pair"
+
+// tables lists them for code that finds a table by its number.
+var tables = []anyTable{
+	Settings, Users, Groups, Domains, DomainUsers, Aliases, Certificates, Tokens, Licenses, AdminLog, Sequences, Pairs, Epochs, MergeReports,
+}
+
+// anyTable is a table whatever its rows.
+type anyTable interface {
+	id() byte
+	name() string
+	class() RowClass
+	// replace stores the encoded row value under key (nil: deletes it) and its index keys.
+	replace(a *apply, key string, value []byte) error
+}
+
+func tableByID(id byte) anyTable {
+	for _, t := range tables {
+		if t.id() == id {
+			return t
+		}
+	}
+	return nil
+}
+
+func (t *Table[T]) id() byte        { return t.ID }
+func (t *Table[T]) name() string    { return t.Name }
+func (t *Table[T]) class() RowClass { return t.Class }
 
 // Indexes of tables that have more than one.
 const (
@@ -75,18 +108,25 @@ func (tx *Tx) Next(name string) (uint64, error) {
 	if row == nil {
 		row = &Sequence{Name: name}
 	}
+	if g := tx.s.Regime(); g.Forced != 0 && g.Forced == g.Epoch {
+		row.Last = max(row.Last, g.Block<<idBlock) // as the numbers of mailboxes: never one that the other side gives
+	}
 	row.Last++
 	return row.Last, Sequences.Put(tx, row)
 }
 
-// TableVersion is the index of the entry that last changed a table; 0: never. Caches compare it.
+// TableVersion is the index of the entry that last changed a table; 0: never. Caches compare
+// it, and Generation.
 func (s *State) TableVersion(id byte) uint64 {
-	v, err := getCopy(s.db, []byte{spaceTableV, id})
-	if err != nil || len(v) != 8 {
+	h := s.acquire()
+	defer h.release()
+	v, err := getCopy(h, []byte{spaceTableV, id})
+	if err != nil {
 		return 0
 	}
-	return binary.BigEndian.Uint64(v)
+	return number(v)
 }
 
-// RowsVersion rises whenever any table may have changed. It is cheap to read.
+// RowsVersion rises whenever any table may have changed, also by Restore. It is cheap to
+// read, and means nothing on another node or after a restart.
 func (s *State) RowsVersion() uint64 { return s.rows.Load() }

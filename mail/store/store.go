@@ -269,6 +269,9 @@ func (s *Store) Deliver(ctx context.Context, op state.Deliver, with ...state.Ope
 	return out, err
 }
 
+// Generation rises when the whole state was replaced.
+func (s *Store) Generation() uint64 { return s.state.Generation() }
+
 // Watch wakes when one of the mailboxes changes.
 func (s *Store) Watch(ids ...model.MailboxID) *state.Watch { return s.state.Watch(ids...) }
 

@@ -13,6 +13,7 @@ import (
 type Store interface {
 	View(id model.MailboxID, from, to model.UID, fn func(*model.MessageState) bool) (model.Mailbox, error)
 	Changes(id model.MailboxID, since uint64) (state.Changes, error)
+	Generation() uint64 // another value: the whole state was replaced, see state.Restore
 }
 
 // Message is a message as the session knows it.
@@ -34,12 +35,13 @@ type View struct {
 	Messages []Message // in the order of sequence numbers
 	modseq   uint64    // up to here everything is in Messages
 	gone     int       // messages that are Gone
+	gen      uint64    // of the store when all of this was read
 	readOnly bool
 }
 
 // Open reads a mailbox.
 func Open(s Store, id model.MailboxID, readOnly bool) (*View, error) {
-	v := &View{store: s, readOnly: readOnly}
+	v := &View{store: s, readOnly: readOnly, gen: s.Generation()}
 	m, err := s.View(id, 1, 1<<32-1, func(st *model.MessageState) bool {
 		v.Messages = append(v.Messages, message(st))
 		return true
@@ -100,13 +102,21 @@ type Update struct {
 // later Poll (RFC 3501 §7.4.1: no EXPUNGE during FETCH, STORE, SEARCH).
 func (v *View) Poll(expunge bool) (Update, error) {
 	var u Update
-	c, err := v.store.Changes(v.Mailbox.ID, v.modseq)
+	gen := v.store.Generation()
+	var c state.Changes
+	var err error
+	if gen == v.gen {
+		c, err = v.store.Changes(v.Mailbox.ID, v.modseq)
+	} else {
+		c, err = v.compare()
+	}
 	if err == state.ErrNotFound {
 		return Update{Gone: true}, nil
 	}
 	if err != nil {
 		return u, err
 	}
+	v.gen = gen
 	u.Keywords = len(c.Mailbox.Keywords) > len(v.Mailbox.Keywords)
 	v.Mailbox, v.modseq = c.Mailbox, c.Mailbox.HighestModSeq
 	for _, uid := range c.Expunged {
@@ -152,6 +162,44 @@ func (v *View) Poll(expunge bool) (Update, error) {
 		}
 	}
 	return u, nil
+}
+
+// compare finds what differs after the state was replaced by one of another history, in which
+// mod-sequences say nothing about this view. What can't be told in the order of UIDs ends the
+// view: the client must select the mailbox again.
+func (v *View) compare() (state.Changes, error) {
+	c := state.Changes{}
+	have := map[model.UID]bool{}
+	last := model.UID(0)
+	if n := len(v.Messages); n > 0 {
+		last = v.Messages[n-1].UID
+	}
+	untold := false
+	m, err := v.store.View(v.Mailbox.ID, 1, 1<<32-1, func(st *model.MessageState) bool {
+		have[st.UID] = true
+		cp := *st
+		cp.Keywords = slices.Clone(st.Keywords)
+		c.Changed = append(c.Changed, cp)
+		if _, known := v.Index(st.UID); !known && st.UID < last {
+			untold = true
+		}
+		return true
+	})
+	if err != nil {
+		return c, err
+	}
+	old := &v.Mailbox
+	prefix := min(len(old.Keywords), len(m.Keywords))
+	if untold || m.GUID != old.GUID || m.UIDValidity != old.UIDValidity || !slices.Equal(old.Keywords[:prefix], m.Keywords[:prefix]) || m.UIDNext < old.UIDNext {
+		return c, state.ErrNotFound
+	}
+	c.Mailbox = m
+	for i := range v.Messages {
+		if uid := v.Messages[i].UID; !have[uid] {
+			c.Expunged = append(c.Expunged, uid)
+		}
+	}
+	return c, nil
 }
 
 // drop takes the gone messages out and gives their sequence numbers as they are announced.
