@@ -13,11 +13,16 @@ import (
 
 // Delete forgets bodies; their space comes back by Compact. Only the index forgets: if it
 // is lost and made anew, they are back, and whoever compares the store with the state
-// deletes them again.
+// deletes them again. A body that somebody has asked to store meanwhile (Keep) stays.
 func (s *Store) Delete(ids ...ID) error {
 	b := s.index.NewBatch()
 	defer b.Close()
+	s.keeps.mu.Lock() // against keep
+	defer s.keeps.mu.Unlock()
 	for _, id := range ids {
+		if s.keeps.kept(id) {
+			continue
+		}
 		l, ok, err := s.lookup(id)
 		if err != nil {
 			return err
@@ -192,9 +197,10 @@ func (s *Store) walk(f *file, fn func(r record, off int64) bool) error {
 
 // VerifyStats is what Verify found.
 type VerifyStats struct {
-	Bodies  int
-	Bytes   int64
-	Damaged []*CorruptError
+	Bodies   int
+	Bytes    int64
+	Damaged  []*CorruptError
+	Repaired int // damaged ones of which the second node had a good copy, stored here anew
 }
 
 // Verify reads every body that the index names and names those that are damaged.
@@ -208,9 +214,11 @@ func (s *Store) Verify(ctx context.Context, progress func(done int)) (VerifyStat
 		if err := ctx.Err(); err != nil {
 			return out, err
 		}
-		b, err := s.Open(id)
+		b, err := s.OpenLocal(id)
 		var ce *CorruptError
 		switch {
+		case errors.As(err, &ce) && s.mend(id, err):
+			out.Repaired++
 		case errors.As(err, &ce):
 			out.Damaged = append(out.Damaged, ce)
 		case errors.Is(err, ErrNotFound): // deleted meanwhile

@@ -183,14 +183,18 @@ func (s *Store) scan(f *file, off int64, last bool) (int64, error) {
 			s.log.Warn("a torn body at the end of a segment was cut off", "segment", f.n, "offset", off, "body", r.id.String())
 			break
 		}
-		if _, have, err := s.lookup(r.id); err != nil {
+		old, have, err := s.lookup(r.id)
+		if err != nil {
 			return off, err
-		} else if !have {
+		}
+		if have { // moved, or written again because the one before is damaged
+			atomic.AddInt64(&s.stats.Live, -old.length())
+		} else {
 			atomic.AddInt64(&s.stats.Bodies, 1)
-			atomic.AddInt64(&s.stats.Live, l.length())
-			if err := b.Set(bodyKey(r.id), l.encode(), nil); err != nil {
-				return off, err
-			}
+		}
+		atomic.AddInt64(&s.stats.Live, l.length())
+		if err := b.Set(bodyKey(r.id), l.encode(), nil); err != nil {
+			return off, err
 		}
 		off += l.length()
 		n++

@@ -43,6 +43,9 @@ func (s *Store) Has(id ID) bool {
 // Size gives a body's octets; ErrNotFound.
 func (s *Store) Size(id ID) (int64, error) {
 	l, ok, err := s.lookup(id)
+	if err == nil && !ok && s.mend(id, ErrNotFound) {
+		l, ok, err = s.lookup(id)
+	}
 	if err == nil && !ok {
 		err = ErrNotFound
 	}
@@ -60,8 +63,18 @@ func (s *Store) acquire(n uint32) *file {
 	return f
 }
 
-// Open opens a body after comparing it with its checksum; *CorruptError when it is damaged.
+// Open opens a body after comparing it with its checksum. When it is missing or damaged, a
+// good copy is brought from the second node, if there is one; else ErrNotFound or *CorruptError.
 func (s *Store) Open(id ID) (*Body, error) {
+	b, err := s.OpenLocal(id)
+	if err != nil && s.mend(id, err) {
+		return s.OpenLocal(id)
+	}
+	return b, err
+}
+
+// OpenLocal is Open without the second node.
+func (s *Store) OpenLocal(id ID) (*Body, error) {
 	for range 3 { // compaction may move it between lookup and acquire
 		l, ok, err := s.lookup(id)
 		if err != nil {
@@ -78,35 +91,46 @@ func (s *Store) Open(id ID) (*Body, error) {
 }
 
 func (s *Store) open(f *file, id ID, l loc) (*Body, error) {
-	head := make([]byte, recordSize, recordSize+min(l.stored, maxInMemory))
 	corrupt := func(why string) error {
 		f.release()
-		s.log.Error("damaged body", "body", id.String(), "segment", l.seg, "offset", l.off, "why", why)
-		return &CorruptError{ID: id, Segment: l.seg, Offset: l.off, Why: why}
+		return s.corrupt(id, l, why)
 	}
 	if l.stored > maxInMemory {
-		return s.openLarge(f, id, l, head, corrupt)
+		return s.openLarge(f, id, l, make([]byte, recordSize), corrupt)
 	}
-	buf := head[:recordSize+l.stored]
-	if _, err := f.f.ReadAt(buf, l.off); err != nil {
-		return nil, corrupt(err.Error())
-	}
-	var r record
-	if err := r.parse(buf); err != nil || r.id != id {
-		return nil, corrupt("its header is not what was written")
-	}
-	data := buf[recordSize:]
-	if crc32.Checksum(data, castagnoli) != r.crc {
-		return nil, corrupt("its checksum does not match")
+	r, data, err := s.readRecord(f, id, l)
+	if err != nil {
+		f.release()
+		return nil, err
 	}
 	if r.flags&flagZstd != 0 {
-		var err error
 		if data, err = decoder.DecodeAll(data, make([]byte, 0, r.size)); err != nil || int64(len(data)) != r.size {
 			return nil, corrupt("it can't be decompressed")
 		}
 	}
 	f.release()
 	return &Body{SectionReader: *io.NewSectionReader(bytes.NewReader(data), 0, int64(len(data))), size: int64(len(data))}, nil
+}
+
+func (s *Store) corrupt(id ID, l loc, why string) error {
+	s.log.Error("damaged body", "body", id.String(), "segment", l.seg, "offset", l.off, "why", why)
+	return &CorruptError{ID: id, Segment: l.seg, Offset: l.off, Why: why}
+}
+
+// readRecord reads a record of maxInMemory octets at most and compares it with its checksums.
+func (s *Store) readRecord(f *file, id ID, l loc) (r record, data []byte, err error) {
+	buf := make([]byte, recordSize+l.stored)
+	if _, err := f.f.ReadAt(buf, l.off); err != nil {
+		return r, nil, s.corrupt(id, l, err.Error())
+	}
+	if err := r.parse(buf); err != nil || r.id != id {
+		return r, nil, s.corrupt(id, l, "its header is not what was written")
+	}
+	data = buf[recordSize:]
+	if int64(len(data)) != r.stored || crc32.Checksum(data, castagnoli) != r.crc {
+		return r, nil, s.corrupt(id, l, "its checksum does not match")
+	}
+	return r, data, nil
 }
 
 func (s *Store) openLarge(f *file, id ID, l loc, head []byte, corrupt func(string) error) (*Body, error) {

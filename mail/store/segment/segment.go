@@ -12,6 +12,7 @@
 package segment
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -22,6 +23,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/klauspost/compress/zstd"
@@ -139,6 +141,11 @@ type Options struct {
 	SegmentBytes int64 // a new segment is begun above this; 0: 256 MB
 	Compress     bool  // zstd for bodies of 2 KiB and more, when it saves something
 	Logger       *slog.Logger
+	// Mirror, when set, brings every body to a second node, too.
+	Mirror Mirror
+	// Fetch, when set, brings a body that is missing or damaged here from the second node: it
+	// calls PutStored or Receive, and returns nil when the body is durable.
+	Fetch func(ctx context.Context, id ID) error
 }
 
 // Store is the body store of one node.
@@ -159,6 +166,12 @@ type Store struct {
 	fatal error
 
 	stats Stats
+
+	keeps   keeps
+	flights flights
+	ctx     context.Context // ends with the store
+	cancel  context.CancelFunc
+	sending sync.RWMutex // Close waits until nobody is about to send to puts
 }
 
 // file is a segment that is open for reading.
@@ -202,6 +215,9 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{o: o, log: o.Logger, files: map[uint32]*file{}, puts: make(chan *put, 1024), done: make(chan struct{})}
+	s.keeps = keeps{until: map[ID]time.Time{}, damaged: map[ID]bool{}}
+	s.flights = flights{byID: map[ID]*flight{}, room: make(chan struct{}, maxFetches)}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if err := s.openIndex(); err != nil {
 		return nil, fmt.Errorf("body index: %w", err)
 	}
@@ -228,7 +244,10 @@ func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
+	s.cancel()
+	s.sending.Lock()
 	close(s.done)
+	s.sending.Unlock()
 	s.wg.Wait()
 	err := errors.Join(s.storePosition(), s.index.Flush(), s.index.Close())
 	s.mu.Lock()

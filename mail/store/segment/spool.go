@@ -24,10 +24,17 @@ type Spool struct {
 	size  int64
 	err   error
 	over  bool
+
+	received bool   // comes from the second node: isn't sent back
+	stream   Stream // what the second node gets already
+	begun    bool   // a stream was tried
 }
 
 // NewSpool begins a body of limit octets at most; 0: no limit.
 func (s *Store) NewSpool(limit int64) *Spool { return &Spool{s: s, limit: limit} }
+
+// Receive begins a body that the second node sends.
+func (s *Store) Receive() *Spool { return &Spool{s: s, received: true} }
 
 // Write implements io.Writer; ErrTooLarge above the limit, ErrNoSpace on a full disk.
 func (sp *Spool) Write(p []byte) (int, error) {
@@ -37,6 +44,9 @@ func (sp *Spool) Write(p []byte) (int, error) {
 	if sp.limit > 0 && sp.size+int64(len(p)) > sp.limit {
 		sp.err = ErrTooLarge
 		return 0, sp.err
+	}
+	if sp.s.o.Mirror != nil {
+		sp.feed(p)
 	}
 	if sp.f == nil && len(sp.buf)+len(p) > memory {
 		if sp.err = sp.spill(); sp.err != nil {
@@ -54,6 +64,47 @@ func (sp *Spool) Write(p []byte) (int, error) {
 		sp.err = sp.s.classify(err)
 	}
 	return n, sp.err
+}
+
+// feed sends a large spool's octets while they come in.
+func (sp *Spool) feed(p []byte) {
+	if !sp.begun && !sp.received && sp.size+int64(len(p)) > streamFrom {
+		sp.begun = true
+		if m := sp.s.mirror(); m != nil && sp.f == nil {
+			if sp.stream = m.Begin(); sp.stream != nil {
+				sp.stream.Write(sp.buf)
+			}
+		}
+	}
+	if sp.stream != nil {
+		sp.stream.Write(p)
+	}
+}
+
+// takeStream hands what has been sent to whoever ends it.
+func (sp *Spool) takeStream() Stream {
+	if sp == nil {
+		return nil
+	}
+	st := sp.stream
+	sp.stream = nil
+	return st
+}
+
+// ensureSpool is for a body that is here already.
+func (s *Store) ensureSpool(ctx context.Context, sp *Spool, id ID, size int64) error {
+	if s.o.Mirror == nil || sp != nil && sp.received {
+		return nil
+	}
+	return s.ensure(ctx, sp.takeStream(), id, size)
+}
+
+// Spill moves what is held in memory to a file.
+func (sp *Spool) Spill() error {
+	if sp.err == nil && sp.f == nil && !sp.over {
+		sp.err = sp.spill()
+	}
+	return sp.err
 }
 
 // spill moves what is in memory to a file.
@@ -86,6 +137,20 @@ func (sp *Spool) Reader() (io.ReaderAt, error) {
 
 // Commit stores prefix and what was written as one body, and returns when it is on disk.
 func (sp *Spool) Commit(ctx context.Context, prefix []byte) (ID, int64, error) {
+	return sp.commit(ctx, prefix, nil)
+}
+
+// CommitAs is Commit for octets whose name and size are known: ErrMismatch when they are not those.
+func (sp *Spool) CommitAs(ctx context.Context, prefix []byte, id ID, size int64) error {
+	if sp.err == nil && sp.size+int64(len(prefix)) != size {
+		sp.Abort()
+		return ErrMismatch
+	}
+	_, _, err := sp.commit(ctx, prefix, &id)
+	return err
+}
+
+func (sp *Spool) commit(ctx context.Context, prefix []byte, want *ID) (ID, int64, error) {
 	defer sp.Abort()
 	if sp.err != nil {
 		return ID{}, 0, sp.err
@@ -95,9 +160,9 @@ func (sp *Spool) Commit(ctx context.Context, prefix []byte) (ID, int64, error) {
 	}
 	if sp.f == nil {
 		if len(prefix) == 0 {
-			return sp.s.Put(ctx, sp.buf)
+			return sp.s.put(ctx, sp, want, nil, sp.buf)
 		}
-		return sp.s.Put(ctx, prefix, sp.buf)
+		return sp.s.put(ctx, sp, want, prefix, sp.buf)
 	}
 	h, crc := sha256.New(), crc32.New(castagnoli)
 	h.Write(prefix)
@@ -108,18 +173,28 @@ func (sp *Spool) Commit(ctx context.Context, prefix []byte) (ID, int64, error) {
 	var id ID
 	h.Sum(id[:0])
 	size := int64(len(prefix)) + sp.size
-	if l, have, err := sp.s.lookup(id); err != nil {
+	if want != nil && id != *want {
+		return id, 0, ErrMismatch
+	}
+	if have, err := sp.s.keep(id, size); err != nil {
 		return id, 0, err
-	} else if have && l.size == size {
-		return id, size, nil
+	} else if have {
+		return id, size, sp.s.ensureSpool(ctx, sp, id, size)
 	}
 	p := &put{rec: record{id: id, size: size, stored: size, crc: crc.Sum32()}, pieces: [][]byte{prefix}, from: sp.f}
-	return id, size, sp.s.submit(ctx, p)
+	var c Copy
+	if sp.s.o.Mirror != nil && !sp.received {
+		c = sp.s.copyOf(p, sp.takeStream(), prefix, sp.f)
+	}
+	return id, size, copied(ctx, c, sp.s.submit(ctx, p))
 }
 
 // Abort forgets the spool; after Commit it does nothing.
 func (sp *Spool) Abort() {
 	sp.over = true
+	if st := sp.takeStream(); st != nil {
+		st.Abort()
+	}
 	if sp.f != nil {
 		sp.f.Close()
 		os.Remove(sp.f.Name())

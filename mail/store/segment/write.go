@@ -1,12 +1,15 @@
 package segment
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +23,7 @@ type put struct {
 	pieces [][]byte
 	from   *os.File // instead of pieces: a large spool
 	done   chan error
+	then   func(error) // instead of done; must not wait
 }
 
 func (p *put) length() int64 { return recordSize + p.rec.stored }
@@ -32,6 +36,12 @@ const (
 // Put stores a body given in pieces and returns when it is on disk, with everybody else's
 // that came meanwhile. A body that is there already is not written again.
 func (s *Store) Put(ctx context.Context, pieces ...[]byte) (ID, int64, error) {
+	return s.put(ctx, nil, nil, pieces...)
+}
+
+// put is Put for a body of which a part may have been sent to the second node. want, if not
+// nil, is the name that the octets must have.
+func (s *Store) put(ctx context.Context, sp *Spool, want *ID, pieces ...[]byte) (ID, int64, error) {
 	h := sha256.New()
 	var size int64
 	for _, p := range pieces {
@@ -40,11 +50,14 @@ func (s *Store) Put(ctx context.Context, pieces ...[]byte) (ID, int64, error) {
 	}
 	var id ID
 	h.Sum(id[:0])
-	if l, have, err := s.lookup(id); err != nil {
+	if want != nil && id != *want {
+		return id, 0, ErrMismatch
+	}
+	if have, err := s.keep(id, size); err != nil {
 		return id, 0, err
-	} else if have && l.size == size {
+	} else if have {
 		atomic.AddInt64(&s.stats.Dedups, 1)
-		return id, size, nil
+		return id, size, s.ensureSpool(ctx, sp, id, size)
 	}
 	p := &put{rec: record{id: id, size: size, stored: size}, pieces: pieces}
 	if s.o.Compress && size >= minCompress {
@@ -55,13 +68,28 @@ func (s *Store) Put(ctx context.Context, pieces ...[]byte) (ID, int64, error) {
 		crc = crc32.Update(crc, castagnoli, b)
 	}
 	p.rec.crc = crc
-	return id, size, s.submit(ctx, p)
+	var c Copy
+	if s.o.Mirror != nil && (sp == nil || !sp.received) {
+		var octets io.ReaderAt
+		for _, b := range slices.Backward(pieces[min(1, len(pieces)):]) {
+			octets = joined{b, octets}
+		}
+		c = s.copyOf(p, sp.takeStream(), first(pieces), octets)
+	}
+	return id, size, copied(ctx, c, s.submit(ctx, p))
+}
+
+func first(pieces [][]byte) []byte {
+	if len(pieces) == 0 {
+		return nil
+	}
+	return pieces[0]
 }
 
 // compress replaces the pieces when that saves an eighth or more.
 func (p *put) compress() {
-	all := p.pieces[0]
-	if len(p.pieces) > 1 {
+	all := p.pieces[len(p.pieces)-1]
+	if int64(len(all)) < p.rec.size {
 		all = make([]byte, 0, p.rec.size)
 		for _, b := range p.pieces {
 			all = append(all, b...)
@@ -74,22 +102,25 @@ func (p *put) compress() {
 }
 
 func (s *Store) submit(ctx context.Context, p *put) error {
+	p.done = make(chan error, 1)
+	if err := s.enqueue(ctx.Done(), p); err != nil {
+		return cmp.Or(ctx.Err(), err)
+	}
+	return <-p.done // the writer drains before it ends
+}
+
+// enqueue hands a put to the writer, which will answer it.
+func (s *Store) enqueue(cancelled <-chan struct{}, p *put) error {
+	s.sending.RLock()
+	defer s.sending.RUnlock()
 	if s.closed.Load() {
 		return ErrClosed
 	}
-	p.done = make(chan error, 1)
 	select {
 	case s.puts <- p:
-	case <-s.done:
-		return ErrClosed
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case err := <-p.done:
-		return err
-	case <-s.done: // the writer drains before it ends
-		return <-p.done
+		return nil
+	case <-cancelled:
+		return context.Canceled
 	}
 }
 
@@ -137,7 +168,11 @@ const gather = 300 * time.Microsecond
 func (s *Store) finish(batch []*put) {
 	err := s.commit(batch)
 	for _, p := range batch {
-		p.done <- err
+		if p.then != nil {
+			p.then(err)
+		} else {
+			p.done <- err
+		}
 	}
 }
 
@@ -218,7 +253,15 @@ func batchLength(batch []*put) (n int64) {
 func (s *Store) indexBatch(batch []*put, locs []loc) error {
 	b := s.index.NewBatch()
 	defer b.Close()
+	var mended []ID
 	for i, p := range batch {
+		if s.keeps.isDamaged(p.rec.id) {
+			if l, ok, err := s.lookup(p.rec.id); err == nil && ok {
+				atomic.AddInt64(&s.stats.Bodies, -1)
+				atomic.AddInt64(&s.stats.Live, -l.length())
+			}
+			mended = append(mended, p.rec.id)
+		}
 		if err := b.Set(bodyKey(p.rec.id), locs[i].encode(), nil); err != nil {
 			return err
 		}
@@ -228,7 +271,13 @@ func (s *Store) indexBatch(batch []*put, locs []loc) error {
 	if err := s.position(b, s.head.n, s.end); err != nil {
 		return err
 	}
-	return b.Commit(pebble.NoSync)
+	err := b.Commit(pebble.NoSync)
+	if err == nil {
+		for _, id := range mended {
+			s.keeps.mended(id)
+		}
+	}
+	return err
 }
 
 // copyFrom moves a large spool's octets into the head without bringing them into memory at once.
