@@ -33,6 +33,9 @@ type Options struct {
 	Bodies  *segment.Store
 	Log     *slog.Logger
 	Leading func() bool
+	// Hold, when set and true, keeps bodies that nobody refers to any more: the other node of the
+	// pair is away or not merged yet and may still want them.
+	Hold func() bool
 }
 
 // Server is the mail server of one node.
@@ -51,6 +54,7 @@ type Server struct {
 	local   *localNetwork
 	log     *slog.Logger
 	leading func() bool
+	hold    func() bool
 	smtp    *smtpd.Server
 	imap    *imapd.Server
 	pop3    *pop3d.Server
@@ -61,7 +65,7 @@ type Server struct {
 
 // New puts the server together; Start opens it to the world.
 func New(o Options) (*Server, error) {
-	s := &Server{State: o.State, Bodies: o.Bodies, log: o.Log, leading: o.Leading, local: &localNetwork{bind: o.Bind}}
+	s := &Server{State: o.State, Bodies: o.Bodies, log: o.Log, leading: o.Leading, hold: o.Hold, local: &localNetwork{bind: o.Bind}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.Store = store.New(o.State, o.Bodies)
 	s.Directory = directory.New(o.State, o.Log)

@@ -161,14 +161,15 @@ func (s *Server) TrimAdminLog(ctx context.Context, now time.Time) error {
 	}
 }
 
-// CollectBodies removes bodies without references since longer than storage.keep-removed.
+// CollectBodies removes bodies without references since longer than storage.keep-removed,
+// unless Options.Hold says that the other node may still want them.
 func (s *Server) CollectBodies(ctx context.Context) error {
 	if !s.leading() {
 		return nil
 	}
 	set := s.State.Current().Storage
 	before := time.Now().Add(-time.Duration(set.KeepHours) * time.Hour).Unix()
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && (s.hold == nil || !s.hold()) {
 		list, err := s.State.Unreferenced(before, 1000)
 		if err != nil || len(list) == 0 {
 			break

@@ -103,6 +103,9 @@ func (m *Mirror) SetPeer(node string) {
 // Close lets everybody go and ends the connections.
 func (m *Mirror) Close() { m.SetPeer("") }
 
+// Active tells whether a second copy is promised. It is cheap.
+func (m *Mirror) Active() bool { return m.peer.Load() != nil }
+
 // Peer is the node that must have each body; "" when no second copy is promised.
 func (m *Mirror) Peer() string {
 	if p := m.peer.Load(); p != nil {

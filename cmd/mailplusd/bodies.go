@@ -81,9 +81,6 @@ func (sp bodySpool) Commit(ctx context.Context, prefix []byte, id body.ID, size 
 // bodyMirror shows the copies to the other node to the body store.
 type bodyMirror struct{ *body.Mirror }
 
-// Active implements segment.Mirror.
-func (m bodyMirror) Active() bool { return m.Peer() != "" }
-
 // Send implements segment.Mirror.
 func (m bodyMirror) Send(b segment.Stored) segment.Copy {
 	return m.Mirror.Send(body.Record{ID: body.ID(b.ID), Size: b.Size, Form: b.Form, Data: b.Data})

@@ -1,6 +1,8 @@
 package state
 
 import (
+	"encoding/binary"
+
 	"mailplusd/mail/model"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -29,39 +31,54 @@ func (s *State) BodiesAfter(name model.BodyID, limit int) ([]model.BodyID, error
 }
 
 // RecentBodies calls fn for the bodies of the newest messages of every mailbox, up to perMailbox
-// each, newest first within a mailbox.
+// each, newest first within a mailbox. It holds nothing still while fn runs.
 func (s *State) RecentBodies(perMailbox int, fn func(model.BodyID) bool) error {
-	boxes, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceMailbox}, UpperBound: []byte{spaceMailbox + 1}})
+	boxes, err := s.mailboxNumbers()
 	if err != nil {
 		return err
 	}
-	defer boxes.Close()
-	for boxes.First(); boxes.Valid(); boxes.Next() {
-		prefix := append([]byte{spaceMessage}, boxes.Key()[1:]...)
-		more, err := s.newest(prefix, perMailbox, fn)
-		if err != nil || !more {
+	for _, box := range boxes {
+		ids, err := s.newest(box, perMailbox)
+		if err != nil {
 			return err
 		}
+		for _, id := range ids {
+			if !fn(id) {
+				return nil
+			}
+		}
 	}
-	return boxes.Error()
+	return nil
 }
 
-// newest calls fn for the last n messages below prefix.
-func (s *State) newest(prefix []byte, n int, fn func(model.BodyID) bool) (bool, error) {
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+func (s *State) mailboxNumbers() ([]model.MailboxID, error) {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceMailbox}, UpperBound: []byte{spaceMailbox + 1}})
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	defer it.Close()
-	var st model.MessageState
-	for it.Last(); it.Valid() && n > 0; it.Prev() {
-		if err := decodeMessage(it.Value(), &st); err != nil {
-			return false, err
-		}
-		if !fn(st.Body) {
-			return false, nil
-		}
-		n--
+	var out []model.MailboxID
+	for it.First(); it.Valid(); it.Next() {
+		out = append(out, model.MailboxID(binary.BigEndian.Uint64(it.Key()[1:])))
 	}
-	return true, it.Error()
+	return out, it.Error()
+}
+
+// newest lists the bodies of a mailbox's last n messages.
+func (s *State) newest(box model.MailboxID, n int) ([]model.BodyID, error) {
+	prefix := be64([]byte{spaceMessage}, uint64(box))
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	var out []model.BodyID
+	var st model.MessageState
+	for it.Last(); it.Valid() && len(out) < n; it.Prev() {
+		if err := decodeMessage(it.Value(), &st); err != nil {
+			return nil, err
+		}
+		out = append(out, st.Body)
+	}
+	return out, it.Error()
 }
