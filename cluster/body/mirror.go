@@ -166,13 +166,15 @@ func (m *Mirror) Begin() *Stream {
 	return &Stream{p: p, id: id, j: streamJob{id: id, l: &p.bulk, done: make(chan error, 1)}}
 }
 
-// Commit ends a stream: the body is prefix and what was written, under its name; size is
+// Commit ends a stream (nil: none was begun): the body is prefix and what was written, under its name; size is
 // that of both. src must give what was written until Wait or Cancel has returned.
 func (m *Mirror) Commit(st *Stream, prefix []byte, id ID, size int64, src io.ReaderAt) *Copy {
 	c := m.begin()
 	c.rec, c.prefix = Record{ID: id, Size: size, Octets: src}, prefix
-	if c.p == nil || c.p != st.p {
-		st.Abort()
+	if st == nil || c.p != st.p {
+		if st != nil {
+			st.Abort()
+		}
 		c.send()
 		return c
 	}

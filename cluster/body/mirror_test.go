@@ -352,12 +352,15 @@ func TestManyAtOnceThroughCuts(t *testing.T) {
 	cutter.Add(1)
 	go func() {
 		defer cutter.Done()
-		tick := time.NewTicker(20 * time.Millisecond)
+		tick := time.NewTicker(time.Millisecond)
 		defer tick.Stop()
-		for {
+		for last := int64(0); ; {
 			select {
-			case <-tick.C:
-				w.cut()
+			case <-tick.C: // after some progress each time
+				if n := m.Stats().Copied; n >= last+10 {
+					last = n
+					w.cut()
+				}
 			case <-stop:
 				return
 			}

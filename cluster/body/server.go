@@ -50,7 +50,14 @@ func NewServer(store Store, log *slog.Logger) *Server {
 
 // Serve serves a listener until it or the server is closed; then it returns nil.
 func (s *Server) Serve(l net.Listener) error {
+	s.mu.Lock()
+	if s.ctx.Err() != nil {
+		s.mu.Unlock()
+		l.Close()
+		return nil
+	}
 	s.wg.Add(1)
+	s.mu.Unlock()
 	defer s.wg.Done()
 	stop := context.AfterFunc(s.ctx, func() { l.Close() })
 	defer stop()
