@@ -16,7 +16,9 @@ func (s *State) BodiesAfter(name model.BodyID, limit int) ([]model.BodyID, error
 	if name != (model.BodyID{}) {
 		lower = after(refKey(name))
 	}
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: []byte{spaceRef + 1}})
+	h := s.acquire()
+	defer h.release()
+	it, err := h.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: []byte{spaceRef + 1}})
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +54,9 @@ func (s *State) RecentBodies(perMailbox int, fn func(model.BodyID) bool) error {
 }
 
 func (s *State) mailboxNumbers() ([]model.MailboxID, error) {
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceMailbox}, UpperBound: []byte{spaceMailbox + 1}})
+	h := s.acquire()
+	defer h.release()
+	it, err := h.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceMailbox}, UpperBound: []byte{spaceMailbox + 1}})
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +71,9 @@ func (s *State) mailboxNumbers() ([]model.MailboxID, error) {
 // newest lists the bodies of a mailbox's last n messages.
 func (s *State) newest(box model.MailboxID, n int) ([]model.BodyID, error) {
 	prefix := be64([]byte{spaceMessage}, uint64(box))
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	h := s.acquire()
+	defer h.release()
+	it, err := h.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
 	if err != nil {
 		return nil, err
 	}
