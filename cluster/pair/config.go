@@ -90,11 +90,14 @@ type Hooks interface {
 	Epoch() uint64
 	// StartEpoch proposes the first entry of an epoch.
 	StartEpoch(ctx context.Context, b Branch, forced, settings bool) error
+	// Together notes in the state that both nodes are in sync, if it does not say so yet.
+	Together(ctx context.Context, epoch uint64) error
 	// Mirror copies bodies to node before an entry names them; "" copies to nobody.
 	Mirror(node string)
-	// Missing counts bodies that the state names and this disk lacks, as the back-fill
-	// from node goes on; it starts one if none runs. ok: it is complete for what is known.
-	Missing(node string) (n int64, ok bool)
+	// Missing counts bodies that the state names and this disk lacks, as the back-fill from
+	// node goes on; it starts one if none runs. ok: a pass that began after this node had
+	// applied the entry since found everything.
+	Missing(node string, since uint64) (n int64, ok bool)
 	// Follow opens or closes the way of the log to the peer.
 	Follow(node string, open bool)
 	// Serve tells in which capacity the node serves.

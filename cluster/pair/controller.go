@@ -36,6 +36,7 @@ type Controller struct {
 	stalled    bool             // primary: the other node answers, but the log does not get there
 	open       bool
 	mirror     string
+	floor      uint64 // newest entry of the log when copying to mirror began
 	missing    int64
 	holds      bool
 	verdict    *Verdict
@@ -233,9 +234,14 @@ func (c *Controller) copyTo(node string) {
 	same := c.mirror == node
 	c.mirror = node
 	c.mu.Unlock()
-	if !same {
-		c.cfg.Hooks.Mirror(node)
+	if same {
+		return
 	}
+	c.cfg.Hooks.Mirror(node)
+	last := c.cfg.Node.Status().LastIndex
+	c.mu.Lock()
+	c.floor = last
+	c.mu.Unlock()
 }
 
 // serve tells the services their capacity, and people what is wrong.

@@ -544,7 +544,11 @@ func (h hooks) Mirror(node string) {
 	h.n.mirror = node
 }
 
-func (h hooks) Missing(string) (int64, bool) { return 0, true }
+func (h hooks) Missing(_ string, since uint64) (int64, bool) {
+	return 0, h.n.cluster.Applied() >= since
+}
+
+func (h hooks) Together(context.Context, uint64) error { return nil }
 
 func (h hooks) Follow(_ string, open bool) { h.gate.Set(open) }
 

@@ -33,6 +33,8 @@ type Hello struct {
 	Leader   string        `json:"leader"`  // of the log
 	Voters   []string      `json:"voters"`  // of the log, as it knows them
 	Open     bool          `json:"open"`    // it takes the log from its peer
+	Copies   bool          `json:"copies"`  // it copies bodies to the other node before it names them
+	Floor    uint64        `json:"floor"`   // its newest entry when that began
 	Address  bool          `json:"address"` // it holds the floating address
 	Verdict  *Verdict      `json:"verdict,omitempty"`
 	Since    time.Duration `json:"since"` // it has been running so long
@@ -65,6 +67,7 @@ func (c *Controller) hello() Hello {
 		Cluster: f.Cluster, Node: f.Self.ID, Number: f.Self.Number, Instance: c.instance, Version: c.cfg.Version, Formats: c.cfg.Formats,
 		State: f.State, Epoch: f.Epoch, Turn: f.Turn, Primary: f.Primary, Took: f.Took, Stale: f.Stale, History: f.History,
 		Last: s.LastIndex, Applied: s.AppliedIndex, Missing: c.missing, Leader: s.Leader, Voters: s.Voters, Open: c.open,
+		Copies: c.mirror == f.Peer.ID && f.Peer.ID != "", Floor: c.floor,
 		Address: c.holds, Verdict: c.verdict, Since: c.now() - c.started, Wall: c.cfg.Wall(), Load: c.cfg.Hooks.Load(),
 	}
 }

@@ -47,6 +47,9 @@ func (c *Controller) stepPrimary(ctx context.Context, f Facts) {
 		c.serve(Serving{Why: "no lease"}, "no lease from the other node", "")
 		return
 	}
+	if err := c.cfg.Hooks.Together(ctx, f.Epoch); err != nil && c.every("together", 10*time.Second) {
+		c.log.Warn("the state was not told that both nodes are in sync", "err", err)
+	}
 	if err := c.wantAddress(ctx, set); err != nil && len(set.Addresses) > 0 && !c.held() {
 		c.serve(Serving{Accept: true}, "the floating address could not be taken: "+err.Error(), "find out who has it: mpctl ha show")
 		return
@@ -104,7 +107,7 @@ func (c *Controller) stepSecondary(ctx context.Context, f Facts) {
 		c.follow(f.Peer.ID, true)
 	}
 	c.copyTo(f.Peer.ID)
-	c.setMissing(c.cfg.Hooks.Missing(f.Peer.ID))
+	c.setMissing(0, true) // a node in sync has everything
 	if l := c.cfg.Node.Leadership(); l.Self && fresh && h.Instance != "" && c.every("hand over", 2*c.cfg.Timing.Frame) {
 		// Won an election that nobody needed: the primary leads.
 		tctx, cancel := context.WithTimeout(ctx, c.cfg.Timing.Term)

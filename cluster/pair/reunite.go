@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -83,7 +84,11 @@ func (c *Controller) stepJoining(ctx context.Context, f Facts) {
 	} else {
 		c.follow(f.Peer.ID, false)
 	}
-	c.setMissing(c.cfg.Hooks.Missing(f.Peer.ID))
+	since := uint64(math.MaxUint64)
+	if fresh && h.Copies {
+		since = h.Floor
+	}
+	c.setMissing(c.cfg.Hooks.Missing(f.Peer.ID, since))
 	if fresh {
 		c.serve(Serving{Why: "receiving mail of the other node"}, "", "")
 		return
