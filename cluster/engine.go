@@ -76,7 +76,7 @@ func (n *Node) run() (*engine, error) {
 func (e *engine) end() error {
 	stopped := e.halt()
 	if e.layer != nil {
-		e.layer.Close()
+		e.layer.abort()
 	}
 	err := stopped.Error()
 	e.raft.DeregisterObserver(e.observer)

@@ -71,7 +71,6 @@ func TestDivergedNodeJoinsAgain(t *testing.T) {
 				t.Fatalf("own entries %q, %v", mine, err)
 			}
 			join = true
-			c.Heal(0, 1)
 			c.Start(0)
 			if got := a.FSM.Applied(); got != own || a.Applied() != 0 {
 				t.Errorf("before the state comes: state at %d, want %d; applied %d", got, own, a.Applied())
@@ -81,6 +80,7 @@ func TestDivergedNodeJoinsAgain(t *testing.T) {
 			}
 			c.Kill(0) // and once more the same
 			c.Start(0)
+			c.Heal(0, 1)
 			ctx, cancel := clustertest.Context()
 			defer cancel()
 			if err := b.Readd(ctx, "n0"); err != nil {
@@ -99,6 +99,9 @@ func TestDivergedNodeJoinsAgain(t *testing.T) {
 			}
 			c.Kill(0) // with Join still set
 			c.Start(0)
+			if err := b.Readd(ctx, "n0"); err != nil {
+				t.Fatal(err)
+			}
 			c.Propose("end")
 			c.CheckSame()
 		})

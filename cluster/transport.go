@@ -78,16 +78,18 @@ func (p *ports) close() {
 }
 
 func (p *ports) layer() *layer {
-	return &layer{ports: p, self: make(chan net.Conn), done: make(chan struct{}), conns: map[*tracked]struct{}{}}
+	return &layer{ports: p, self: make(chan net.Conn), aborted: make(chan struct{}), closed: make(chan struct{}), conns: map[*tracked]struct{}{}}
 }
 
 // layer is the StreamLayer of one run of raft, with a short way to this node itself, so
 // that Campaign works without the network.
 type layer struct {
-	ports *ports
-	self  chan net.Conn
-	done  chan struct{}
-	once  sync.Once
+	ports   *ports
+	self    chan net.Conn
+	aborted chan struct{}
+	closed  chan struct{}
+	once    sync.Once
+	twice   sync.Once
 
 	mu    sync.Mutex
 	conns map[*tracked]struct{} // both directions; nil when closed
@@ -129,7 +131,8 @@ func (l *layer) Accept() (net.Conn, error) {
 		return l.track(c)
 	case err := <-l.ports.failed:
 		return nil, err
-	case <-l.done:
+	case <-l.aborted:
+		<-l.closed // the library would report an error before it knows that it stops
 		return nil, net.ErrClosed
 	}
 }
@@ -155,7 +158,7 @@ func (l *layer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Con
 	select {
 	case r := <-res:
 		return r.c, r.err
-	case <-l.done:
+	case <-l.aborted:
 		return nil, net.ErrClosed
 	}
 }
@@ -165,16 +168,16 @@ func (l *layer) dialSelf() (net.Conn, error) {
 	select {
 	case l.self <- there:
 		return l.track(here)
-	case <-l.done:
+	case <-l.aborted:
 		return nil, net.ErrClosed
 	}
 }
 
 func (l *layer) Addr() net.Addr { return l.ports.id }
 
-// Close ends this run's connections. The caller's StreamLayer stays open.
-func (l *layer) Close() error {
-	l.once.Do(func() { close(l.done) })
+// abort ends this run's connections and dials, so that the library waits for none.
+func (l *layer) abort() {
+	l.once.Do(func() { close(l.aborted) })
 	l.mu.Lock()
 	conns := l.conns
 	l.conns = nil
@@ -182,5 +185,11 @@ func (l *layer) Close() error {
 	for c := range conns {
 		c.Conn.Close()
 	}
+}
+
+// Close is called by the library when it has stopped. The caller's StreamLayer stays open.
+func (l *layer) Close() error {
+	l.abort()
+	l.twice.Do(func() { close(l.closed) })
 	return nil
 }
