@@ -50,7 +50,7 @@ func (n *Node) run() (*engine, error) {
 		gone:      make(chan struct{}),
 	}
 	e.trans, e.layer = newTransport(&n.cfg, n.ports)
-	r, err := raft.NewRaft(n.cfg.raft(), n.fsm, n.logs, n.store, n.snaps, e.trans)
+	r, err := newRaft(n.cfg.raft(), n.fsm, n.logs, &stable{logStore: n.store}, n.snaps, e.trans)
 	if err != nil {
 		if c, ok := e.trans.(raft.WithClose); ok {
 			c.Close()
@@ -70,6 +70,16 @@ func (n *Node) run() (*engine, error) {
 	r.RegisterObserver(e.observer)
 	go n.complete(e)
 	return e, nil
+}
+
+// newRaft makes an error of the panic with which the library answers a failing disk.
+func newRaft(conf *raft.Config, fsm raft.FSM, logs raft.LogStore, st raft.StableStore, snaps raft.SnapshotStore, t raft.Transport) (r *raft.Raft, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("raft does not start: %v", p)
+		}
+	}()
+	return raft.NewRaft(conf, fsm, logs, st, snaps, t)
 }
 
 // end stops the library. It does not wait for a peer: connections are closed first.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -218,6 +219,31 @@ func (s *logStore) Set(k, v []byte) error {
 
 func (s *logStore) SetUint64(k []byte, v uint64) error {
 	return s.write("write the term", func() error { return s.BoltStore.SetUint64(k, v) })
+}
+
+// stable is the store of term and vote for one run of the library, which panics when the
+// term can't be stored. The fault has been recorded by then and ends the node in good order;
+// so only the library's own goroutine ends here, before it acts on what is not stored.
+type stable struct {
+	*logStore
+	running atomic.Bool // set by the first write, in NewRaft; later ones come from the library's main goroutine
+}
+
+func (s *stable) end(err error) error {
+	if err != nil && s.running.Load() {
+		runtime.Goexit()
+	}
+	return err
+}
+
+func (s *stable) Set(k, v []byte) error { return s.end(s.logStore.Set(k, v)) }
+
+func (s *stable) SetUint64(k []byte, v uint64) error {
+	if err := s.end(s.logStore.SetUint64(k, v)); err != nil {
+		return err
+	}
+	s.running.Store(true)
+	return nil
 }
 
 // wrapped sends the errors of a Config.WrapLog store the same way as bbolt's.

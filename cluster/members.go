@@ -104,10 +104,17 @@ func (n *Node) Lag(p Progress) uint64 {
 }
 
 // AddVoter makes id a full member. From then on commits need it: it should have caught up.
+// It returns when a majority that counts id has everything. The library alone would return
+// earlier: a node that was the only voter commits the new configuration by itself, and
+// its peer may lack that and other acknowledged entries. After an error id may have a vote.
 func (n *Node) AddVoter(ctx context.Context, id string) error {
-	return n.change(ctx, func(r *raft.Raft) raft.Future {
+	err := n.change(ctx, func(r *raft.Raft) raft.Future {
 		return r.AddVoter(raft.ServerID(id), raft.ServerAddress(id), 0, within(ctx))
 	})
+	if err != nil {
+		return err
+	}
+	return n.Barrier(ctx)
 }
 
 // Demote takes the vote from id. In a pair it is how a leader goes on when the other

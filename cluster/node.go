@@ -122,6 +122,7 @@ func (n *Node) open() (err error) {
 		return err
 	}
 	n.snaps.foreign = n.fsm.foreign.Load
+	n.snaps.fresh = n.snapshotNow
 	if err := n.snaps.finishInstall(n.cfg.FSM); err != nil {
 		return err
 	}

@@ -52,6 +52,15 @@ func (n *Node) Snapshot() error {
 	return n.translate(err)
 }
 
+// snapshotNow is Snapshot for the library's own goroutines, which end before the engine does.
+func (n *Node) snapshotNow() error {
+	err := n.raft().Snapshot().Error()
+	if errors.Is(err, raft.ErrNothingNewToSnapshot) {
+		return nil
+	}
+	return err
+}
+
 // KeepLogs sets how many entries stay in the log after a snapshot, as long as they take
 // no more than Config.LogDiskCap octets: many while a peer is away, so that it can catch
 // up without receiving the whole state.

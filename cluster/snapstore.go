@@ -48,6 +48,8 @@ type snapStore struct {
 	dir string
 	fsm FSM
 	log *slog.Logger
+	// fresh takes a snapshot now, if there is anything new.
+	fresh func() error
 	// foreign says whether the FSM's state is of another history than what is received.
 	foreign func() bool
 
@@ -201,8 +203,10 @@ func (s *snapStore) List() ([]*raft.SnapshotMeta, error) {
 }
 
 // Open gives what the library passes on: to our FSM the name of a received state, to a
-// peer a stream of the present state. The state may be ahead of the snapshot's index; the
-// receiver's FSM skips the entries it then gets a second time.
+// peer a stream of the present state, under a snapshot of this moment in place of id: with an
+// old one the peer would get an old configuration, too, in which it may have been the only
+// voter, and after a crash before it has the log it would lead. The state may be ahead of the
+// snapshot's index; the receiver's FSM skips the entries it then gets a second time.
 func (s *snapStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	m := s.newest()
 	if m == nil || m.Raft.ID != id {
@@ -211,6 +215,13 @@ func (s *snapStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	r := m.Raft
 	if m.Kind == kindReceived {
 		return &r, io.NopCloser(strings.NewReader(id)), nil
+	}
+	if s.fresh != nil {
+		if err := s.fresh(); err != nil {
+			return nil, nil, err
+		}
+		m = s.newest()
+		r = m.Raft
 	}
 	s.mu.Lock()
 	s.seq++
