@@ -16,11 +16,13 @@ type Network struct {
 	ends  map[string]*Endpoint
 	conns map[*link]struct{}
 	cut   map[[2]string]bool // pairs in both orders
+
+	handlers map[string]Handler // of calls
 }
 
 // NewNetwork makes a network in which everybody reaches everybody.
 func NewNetwork() *Network {
-	return &Network{ends: map[string]*Endpoint{}, conns: map[*link]struct{}{}, cut: map[[2]string]bool{}}
+	return &Network{ends: map[string]*Endpoint{}, conns: map[*link]struct{}{}, cut: map[[2]string]bool{}, handlers: map[string]Handler{}}
 }
 
 // Endpoint is one node's raft.StreamLayer.
