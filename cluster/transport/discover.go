@@ -41,18 +41,19 @@ type Discovery struct {
 
 // Announcement is what a node tells everybody in its LAN.
 type Announcement struct {
-	Node        string `json:"node"`
-	Port        int    `json:"port"` // TCP, of its link
-	Version     string `json:"version,omitempty"`
-	Initialised bool   `json:"initialised"` // in use already: it can't become somebody's secondary
-	Cluster     string `json:"cluster,omitempty"`
-	Fingerprint string `json:"fingerprint,omitempty"` // of its key; to be compared, never to be believed
+	Node        string   `json:"node"`
+	Port        int      `json:"port"`            // TCP, of its link
+	Addrs       []string `json:"addrs,omitempty"` // host:port it wants to be reached at, 8 at most; empty: see Found.Addr
+	Version     string   `json:"version,omitempty"`
+	Initialised bool     `json:"initialised"` // in use already: it can't become somebody's secondary
+	Cluster     string   `json:"cluster,omitempty"`
+	Fingerprint string   `json:"fingerprint,omitempty"` // of its key; to be compared, never to be believed
 }
 
 // Found is a node that answered. Nothing of it is proved.
 type Found struct {
 	Announcement
-	Addr      netip.AddrPort // of its link, on this LAN
+	Addr      netip.AddrPort // where the answer came from, with Port; link-local for IPv6
 	Interface string         // through which it was found
 }
 
@@ -77,6 +78,11 @@ func parseDatagram(b []byte) (datagram, error) {
 	if a := d.Node; a != nil {
 		if !validName(a.Node) || a.Port < 1 || a.Port > 65535 || !printable(a.Version, 64) || !printable(a.Cluster, 128) || !printable(a.Fingerprint, 64) {
 			return datagram{}, errors.New("transport: announcement not valid")
+		}
+		for i, addr := range a.Addrs {
+			if _, err := netip.ParseAddrPort(addr); err != nil || i >= 8 || !printable(addr, 64) {
+				return datagram{}, errors.New("transport: announcement not valid")
+			}
 		}
 	}
 	return d, nil
@@ -119,7 +125,10 @@ func (d Discovery) Find(ctx context.Context) ([]Found, error) {
 	if len(socks) == 0 {
 		return nil, fmt.Errorf("transport: discover: %w", errors.Join(errs...))
 	}
-	found := findings{nonce: nonce, seen: map[string]Found{}}
+	found := findings{nonce: nonce, names: map[int]string{}, seen: map[string]Found{}}
+	for _, i := range ifs {
+		found.names[i.Index] = i.Name
+	}
 	var wg sync.WaitGroup
 	for _, s := range socks {
 		wg.Go(func() { found.collect(s) })
@@ -178,6 +187,7 @@ func (d Discovery) interfaces() ([]net.Interface, error) {
 // findings are the answers to one question.
 type findings struct {
 	nonce string
+	names map[int]string // of interfaces
 	mu    sync.Mutex
 	seen  map[string]Found
 }
@@ -193,11 +203,7 @@ func (f *findings) collect(s *socket) {
 		if err != nil || d.Node == nil || d.Nonce != f.nonce || in.hops != onLink {
 			continue
 		}
-		name := ""
-		if i, err := net.InterfaceByIndex(in.ifindex); err == nil {
-			name = i.Name
-		}
-		n := Found{*d.Node, netip.AddrPortFrom(in.from.Addr().Unmap(), uint16(d.Node.Port)), name}
+		n := Found{*d.Node, netip.AddrPortFrom(in.from.Addr().Unmap(), uint16(d.Node.Port)), f.names[in.ifindex]}
 		f.mu.Lock()
 		if key := n.Node + " " + n.Addr.String(); len(f.seen) < maxFound {
 			f.seen[key] = n

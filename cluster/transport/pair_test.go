@@ -226,9 +226,8 @@ func TestTokenOnce(t *testing.T) {
 func TestTokenBruteForce(t *testing.T) {
 	a, b := newNode(t, "a"), newNode(t, "b")
 	noLogin(b)
-	token := invite(t, b, time.Hour)
 	wrong := invite(t, b, time.Hour) // same key, other secret
-	token = invite(t, b, time.Hour)
+	token := invite(t, b, time.Hour)
 	addr := b.Addr().String()
 	for range 5 {
 		if _, err := a.Pair(within(t), addr, transport.Credential{Token: wrong}); !errors.Is(err, transport.ErrPairRefused) {
@@ -289,14 +288,14 @@ func TestPairRefusals(t *testing.T) {
 	}
 }
 
-// breaker passes octets on and cuts the connection after so many from the dialling side.
-func breaker(t testing.TB, to string, after int64) (addr string) {
+// breaker passes octets on and cuts the connection after so many from the dialling side, or
+// from the other.
+func breaker(t testing.TB, to string, asked, answered int64) (addr string, stop func()) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
-	t.Cleanup(func() { l.Close(); wg.Wait() })
 	wg.Go(func() {
 		for {
 			in, err := l.Accept()
@@ -308,41 +307,61 @@ func breaker(t testing.TB, to string, after int64) (addr string) {
 				in.Close()
 				continue
 			}
-			wg.Go(func() { io.Copy(in, out); in.Close(); out.Close() })
-			wg.Go(func() { io.CopyN(out, in, after); in.Close(); out.Close() })
+			wg.Go(func() { io.CopyN(in, out, answered); in.Close(); out.Close() })
+			wg.Go(func() { io.CopyN(out, in, asked); in.Close(); out.Close() })
 		}
 	})
-	return l.Addr().String()
+	return l.Addr().String(), func() { l.Close(); wg.Wait() }
 }
 
 // Wherever the connection breaks, the same token leads to a pairing when it is tried again,
 // and the dialling side has never success without the other.
 func TestPairInterrupted(t *testing.T) {
-	a, b := newNode(t, "a"), newNode(t, "b")
-	uncertain, succeeded := 0, 0
-	for after := int64(200); after < 6000; after += 173 {
+	const all = 1 << 30
+	a, b, c := newNode(t, "a", quiet), newNode(t, "b", quiet), newNode(t, "c", quiet)
+	noLogin(b)
+	uncertain, failed, succeeded := 0, 0, 0
+	try := func(asked, answered int64) {
 		token := invite(t, b, time.Hour)
 		before, _ := b.count()
-		_, err := a.Pair(within(t), breaker(t, b.Addr().String(), after), transport.Credential{Token: token})
+		addr, stop := breaker(t, b.Addr().String(), asked, answered)
+		defer stop()
+		_, err := a.Pair(within(t), addr, transport.Credential{Token: token})
 		stored, _ := b.count()
 		switch {
 		case err == nil:
 			succeeded++
 			if stored != before+1 {
-				t.Errorf("cut after %d: success without the other side", after)
+				t.Errorf("cut after %d, %d: success without the other side", asked, answered)
 			}
-			continue
+			return
 		case errors.Is(err, transport.ErrPairUncertain):
 			uncertain++
+			if stored != before { // the token is a's now
+				if _, err := c.Pair(within(t), b.Addr().String(), transport.Credential{Token: token}); !errors.Is(err, transport.ErrPairRefused) {
+					t.Errorf("another node with the same token: %v", err)
+				}
+			}
 		case stored != before:
-			t.Errorf("cut after %d: the other side has stored, and the error is %v", after, err)
+			t.Errorf("cut after %d, %d: the other side has stored, and the error is %v", asked, answered, err)
+		default:
+			failed++
 		}
 		until(t, "the next attempt succeeds", func() bool {
 			_, err := a.Pair(within(t), b.Addr().String(), transport.Credential{Token: token})
 			return err == nil
 		})
 	}
-	t.Logf("%d uncertain, %d succeeded", uncertain, succeeded)
+	for n := int64(200); n < 5000; n += 97 {
+		try(n, all)
+	}
+	for n := int64(1000); n < 5000; n += 31 { // shorter than the last answer
+		try(all, n)
+	}
+	t.Logf("%d failed, %d uncertain, %d succeeded", failed, uncertain, succeeded)
+	if failed == 0 || uncertain == 0 || succeeded == 0 {
+		t.Error("not all outcomes were met")
+	}
 }
 
 // A man in the middle with a key of his own gets nothing from the dialling side, and what
