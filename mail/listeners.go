@@ -6,8 +6,10 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sort"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,9 +40,39 @@ type Listeners struct {
 	Bind string                                            // fixed address of all; empty: as the settings say
 	Log  *slog.Logger
 
-	mu   sync.Mutex
-	open map[string]*endpoint
-	errs map[string]string
+	mu       sync.Mutex
+	open     map[string]*endpoint // by name, or by name@address for a floating address
+	errs     map[string]string
+	floating []netip.Addr
+	paused   bool
+}
+
+// Float names the floating addresses that this node holds. Where listeners have an address
+// of their own they also listen there; connections to an address that has gone are ended.
+func (ls *Listeners) Float(addrs []netip.Addr, set *model.Settings) {
+	ls.mu.Lock()
+	gone := slices.DeleteFunc(slices.Clone(ls.floating), func(a netip.Addr) bool { return slices.Contains(addrs, a) })
+	same := len(gone) == 0 && len(addrs) == len(ls.floating)
+	ls.floating = slices.Clone(addrs)
+	for _, e := range ls.open {
+		for _, a := range gone {
+			e.l.Drop(a)
+		}
+	}
+	ls.mu.Unlock()
+	if !same {
+		ls.Apply(set)
+	}
+}
+
+// Pause refuses new connections with a temporary answer, or takes them again.
+func (ls *Listeners) Pause(on bool) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.paused = on
+	for _, e := range ls.open {
+		e.l.Pause(on)
+	}
 }
 
 // Addresses gives the addresses to listen on for an interface setting: "" for all.
@@ -87,25 +119,38 @@ func (ls *Listeners) Apply(set *model.Settings) {
 		ls.Log.Error("listeners", "err", err)
 		return
 	}
-	for name, e := range ls.open {
-		if _, keep := want[name]; !keep {
-			ls.close(name, e)
+	addrs := map[string]string{}
+	for name, port := range want {
+		addrs[name] = net.JoinHostPort(host, strconv.Itoa(port))
+		if host == "" {
+			continue // all addresses, those to come too
+		}
+		for _, a := range ls.floating {
+			if a.String() != host {
+				addrs[name+"@"+a.String()] = net.JoinHostPort(a.String(), strconv.Itoa(port))
+			}
 		}
 	}
-	for name, port := range want {
-		addr := net.JoinHostPort(host, strconv.Itoa(port))
-		if err := ls.ensure(name, addr); err != nil {
-			ls.errs[name] = err.Error()
-			ls.Log.Error("can't listen", "listener", name, "address", addr, "err", err)
+	for key, e := range ls.open {
+		if _, keep := addrs[key]; !keep {
+			ls.close(key, e)
+		}
+	}
+	for key, addr := range addrs {
+		if err := ls.ensure(key, addr); err != nil {
+			ls.errs[key] = err.Error()
+			ls.Log.Error("can't listen", "listener", key, "address", addr, "err", err)
 		}
 	}
 }
 
-func (ls *Listeners) ensure(name, addr string) error {
+// ensure opens or moves the listener of a key: its name, before an "@".
+func (ls *Listeners) ensure(key, addr string) error {
+	name, _, _ := strings.Cut(key, "@")
 	cfg := ls.Make(name)
-	e := ls.open[name]
+	e := ls.open[key]
 	if e != nil && e.tls != (cfg.TLS != nil) { // fixed for the life of a listener
-		ls.close(name, e)
+		ls.close(key, e)
 		e = nil
 	}
 	if e == nil {
@@ -113,8 +158,9 @@ func (ls *Listeners) ensure(name, addr string) error {
 		if err != nil {
 			return err
 		}
-		ls.open[name] = &endpoint{l: l, stop: ls.Open(name, l), addr: addr, tls: cfg.TLS != nil}
-		ls.Log.Info("listening", "listener", name, "address", l.Addr().String())
+		l.Pause(ls.paused)
+		ls.open[key] = &endpoint{l: l, stop: ls.Open(name, l), addr: addr, tls: cfg.TLS != nil}
+		ls.Log.Info("listening", "listener", key, "address", l.Addr().String())
 		return nil
 	}
 	e.l.SetLimits(cfg.Limits)
@@ -124,7 +170,7 @@ func (ls *Listeners) ensure(name, addr string) error {
 	if err := e.l.Rebind(addr); err != nil {
 		return err
 	}
-	ls.Log.Info("listener moved", "listener", name, "from", e.addr, "to", addr)
+	ls.Log.Info("listener moved", "listener", key, "from", e.addr, "to", addr)
 	e.addr = addr
 	return nil
 }

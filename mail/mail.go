@@ -33,6 +33,7 @@ type Options struct {
 	Bodies  *segment.Store
 	Log     *slog.Logger
 	Leading func() bool
+	Ready   func() bool // mail may be accepted; nil: always
 	// Hold, when set and true, keeps bodies that nobody refers to any more: the other node of the
 	// pair is away or not merged yet and may still want them.
 	Hold func() bool
@@ -54,6 +55,7 @@ type Server struct {
 	local   *localNetwork
 	log     *slog.Logger
 	leading func() bool
+	ready   func() bool
 	hold    func() bool
 	smtp    *smtpd.Server
 	imap    *imapd.Server
@@ -65,7 +67,10 @@ type Server struct {
 
 // New puts the server together; Start opens it to the world.
 func New(o Options) (*Server, error) {
-	s := &Server{State: o.State, Bodies: o.Bodies, log: o.Log, leading: o.Leading, hold: o.Hold, local: &localNetwork{bind: o.Bind}}
+	s := &Server{State: o.State, Bodies: o.Bodies, log: o.Log, leading: o.Leading, ready: o.Ready, hold: o.Hold, local: &localNetwork{bind: o.Bind}}
+	if s.ready == nil {
+		s.ready = func() bool { return true }
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.Store = store.New(o.State, o.Bodies)
 	s.Directory = directory.New(o.State, o.Log)
@@ -85,7 +90,7 @@ func New(o Options) (*Server, error) {
 func (s *Server) newProtocols() {
 	s.smtp = &smtpd.Server{
 		Chain: Chain, Store: s.Store, Commit: s.Commit, Login: s.Login, Directory: s.Directory,
-		Settings: s.State.Current, Log: s.log, MailLog: s.MailLog, Now: time.Now, Ready: func() bool { return true }, Local: s.IsLocal,
+		Settings: s.State.Current, Log: s.log, MailLog: s.MailLog, Now: time.Now, Ready: s.ready, Local: s.IsLocal,
 	}
 	s.pop3 = &pop3d.Server{Store: s.Store, Login: s.Login, Settings: s.State.Current, Log: s.log}
 	s.imap = &imapd.Server{Store: s.Store, Login: s.Login, Settings: s.State.Current, Log: s.log}

@@ -35,7 +35,7 @@ func (s *Server) newQueue() {
 // ours tells whether an address and port is a listener of this server.
 func (s *Server) ours(ap netip.AddrPort) bool {
 	for _, l := range s.Listeners.State() {
-		if l.Name != "smtp" {
+		if name, _, _ := strings.Cut(l.Name, "@"); name != "smtp" {
 			continue
 		}
 		own, err := netip.ParseAddrPort(l.Address)

@@ -53,6 +53,7 @@ type Verdict struct {
 type view struct {
 	hello Hello
 	heard time.Duration // last word of it, either way; 0: never
+	full  time.Duration // its disk failed it then; 0: never
 	left  bool          // it has said that it stops
 	fault string
 	skew  time.Duration
@@ -152,12 +153,22 @@ func (c *Controller) missed(err error, started time.Duration) {
 	}
 }
 
+// PeerFault says that the peer's disk can't take what it must have: it is of no use until it
+// says hello as another process, or answers again and its disk works.
+func (c *Controller) PeerFault(err error) {
+	c.mu.Lock()
+	c.peer.fault = err.Error()
+	c.peer.full = c.now()
+	c.mu.Unlock()
+	c.kick()
+}
+
 // dead tells whether the peer counts as dead, and for how long it has been silent.
 func (c *Controller) dead() (silence time.Duration, dead bool) {
 	now := c.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.detect.Silence(now), c.peer.left || c.stalled || c.detect.Dead(now)
+	return c.detect.Silence(now), c.peer.left || c.stalled || c.peer.full > 0 && now-c.peer.full < 10*time.Second || c.detect.Dead(now)
 }
 
 // view copies what is known of the peer, if it is fresh.

@@ -51,7 +51,9 @@ func (c *Controller) until() (time.Duration, bool) {
 	return c.lease.Until(c.now())
 }
 
-// covered tells whether this node may hold the address now.
+// Covered tells whether this node may hold the address, lead and acknowledge now.
+func (c *Controller) Covered() bool { return c.cfg.Book.Facts().State == Single || c.covered() }
+
 func (c *Controller) covered() bool {
 	_, ok := c.until()
 	return ok

@@ -31,6 +31,9 @@ type loopLock struct {
 
 var _ Driver = (*Loopback)(nil)
 
+// LoopbackName is the abstract unix socket of an address, of whoever holds it.
+func LoopbackName(addr netip.Addr) string { return "@mailplusd-vip-" + addr.Unmap().String() }
+
 // OpenLoopback gives the driver for addresses in 127.0.0.0/8.
 func OpenLoopback() *Loopback { return &Loopback{held: map[netip.Addr]*loopLock{}} }
 
@@ -49,7 +52,7 @@ func (d *Loopback) Add(_ context.Context, addr netip.Addr, end time.Duration) er
 	if left < time.Second {
 		return ErrExpired
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: "@mailplusd-vip-" + addr.String(), Net: "unix"})
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: LoopbackName(addr), Net: "unix"})
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return &InUseError{Addr: addr}
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
@@ -14,16 +15,20 @@ import (
 
 // Config is what a node needs to start; everything else is replicated settings (mpctl config).
 type Config struct {
-	Name     string // of this node
-	Data     string // directory of all data
-	Bind     string // address of the mail listeners; empty: as the settings say
-	Socket   string // admin socket
-	AdminTLS string // address of the admin TLS listener; empty: none
-	Metrics  string // address of /metrics, /healthz and, with Pprof, /debug/pprof; empty: none
-	Pprof    bool
-	LogLevel string // trace, debug, info, warn, error
-	LogJSON  bool
-	Dev      bool // system of the dev command: made at first start
+	Name      string        // of this node
+	Data      string        // directory of all data
+	Bind      string        // address of the mail listeners; empty: as the settings say
+	Socket    string        // admin socket
+	AdminTLS  string        // address of the admin TLS listener; empty: none
+	Metrics   string        // address of /metrics, /healthz and, with Pprof, /debug/pprof; empty: none
+	Link      string        // address of the link between nodes; "none": no link
+	Lease     string        // times of the lease: default or short
+	VIPDriver string        // netlink or loopback
+	ColdWait  time.Duration // how long a node that starts without any contact waits before the gateway rule decides; 0: 2 min
+	Pprof     bool
+	LogLevel  string // trace, debug, info, warn, error
+	LogJSON   bool
+	Dev       bool // system of the dev command: made at first start
 
 	PortOffset int // of the dev command's ports
 }
@@ -35,6 +40,10 @@ var options = []struct{ name, def, help string }{
 	{"bind", "", "address of the mail listeners (default: as `mpctl service interface` says)"},
 	{"admin-socket", "/run/mailplusd/admin.sock", "socket of mpctl"},
 	{"admin-tls", "", "address of the admin listener with TLS, such as :2825 (default: none)"},
+	{"link", ":2826", "address of the link between the nodes of a pair, TCP and UDP; none: no link"},
+	{"lease", "default", "times of the pair's lease: default, or short for a quiet LAN; the same on both nodes"},
+	{"cold-wait", "2m", "how long a node that starts and hears nobody waits before the gateway rule decides"},
+	{"vip-driver", "netlink", "how the floating address is held: netlink, or loopback to try a pair on one machine"},
 	{"metrics", "", "address of Prometheus metrics, such as 127.0.0.1:2900 (default: none)"},
 	{"pprof", "false", "profiles at the metrics address"},
 	{"log-level", "info", "trace, debug, info, warn or error"},
@@ -86,10 +95,17 @@ func loadConfig(file string, flags *pflag.FlagSet) (Config, error) {
 	c := Config{
 		Name: v.GetString("name"), Data: v.GetString("data"), Bind: v.GetString("bind"), Socket: v.GetString("admin-socket"),
 		AdminTLS: v.GetString("admin-tls"), Metrics: v.GetString("metrics"), Pprof: v.GetBool("pprof"),
+		Link: v.GetString("link"), Lease: v.GetString("lease"), VIPDriver: v.GetString("vip-driver"), ColdWait: v.GetDuration("cold-wait"),
 		LogLevel: v.GetString("log-level"), LogJSON: v.GetString("log-format") == "json",
 	}
 	if f := v.GetString("log-format"); f != "json" && f != "text" {
 		return c, fmt.Errorf("log-format is %q; use text or json", f)
+	}
+	if _, err := leaseSettings(c.Lease); err != nil {
+		return c, err
+	}
+	if d := c.VIPDriver; d != "netlink" && d != "loopback" {
+		return c, fmt.Errorf("vip-driver is %q; use netlink or loopback", d)
 	}
 	if c.Name == "" {
 		host, err := os.Hostname()
@@ -113,6 +129,6 @@ func devConfig(data string, offset int) (Config, error) {
 	}
 	return Config{
 		Name: "dev", Data: abs, Bind: "127.0.0.1", Socket: filepath.Join(data, "admin.sock"),
-		AdminTLS: port(2825), Metrics: port(2900), Pprof: true, LogLevel: "info", Dev: true, PortOffset: offset,
+		AdminTLS: port(2825), Link: port(2826), VIPDriver: "loopback", Metrics: port(2900), Pprof: true, LogLevel: "info", Dev: true, PortOffset: offset,
 	}, nil
 }

@@ -6,13 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"mailplusd/admin/server"
 	"mailplusd/cluster"
+	"mailplusd/cluster/forward"
+	"mailplusd/cluster/pair"
+	"mailplusd/cluster/transport"
 	"mailplusd/mail"
 	"mailplusd/mail/state"
 	"mailplusd/mail/store/segment"
@@ -30,28 +35,53 @@ type node struct {
 	mail    *mail.Server
 	admin   *server.Server
 
+	book      *pair.Book // what this node is in a pair
+	identity  *transport.Identity
+	link      *transport.Transport // nil: this node has no link
+	gate      *pair.Gate
+	links     *bodyLinks
+	proposer  *proposer
+	floating  *floating
+	hooks     *hooks
+	ctl       *pair.Controller
+	pair      atomic.Pointer[pair.Controller] // the same, for who may come early or late
+	accepting atomic.Bool                     // mail may be accepted
+	again     chan struct{}                   // the node is to start anew
+
 	devPassword string // of the dev command
 	devMade     bool   // this start has made the dev system
 	close       []func()
 }
 
-// run starts a node, serves until ctx ends, and stops it in the opposite order.
-func run(ctx context.Context, cfg Config) (err error) {
+// run runs a node until ctx ends, and anew when its log has to begin anew.
+func run(ctx context.Context, cfg Config) error {
+	for {
+		if err := runOnce(ctx, cfg); !errors.Is(err, errAgain) {
+			return err
+		}
+	}
+}
+
+// runOnce starts a node, serves until ctx ends, and stops it in the opposite order.
+func runOnce(ctx context.Context, cfg Config) (err error) {
 	log, err := newLogger(cfg)
 	if err != nil {
 		return err
 	}
-	n := &node{cfg: cfg, log: log}
+	n := &node{cfg: cfg, log: log, again: make(chan struct{}, 1)}
+	n.accepting.Store(true)
 	defer n.stop()
 	for _, step := range []struct {
 		name string
 		do   func(context.Context) error
 	}{
 		{"data directory", n.openData},
+		{"node link", n.openLink},
 		{"state", n.openState},
 		{"message bodies", n.openBodies},
 		{"replicated log", n.openCluster},
 		{"mail services", n.openMail},
+		{"pair", n.openPair},
 		{"administration", n.openAdmin},
 		{"first set-up", n.setUpDev},
 		{"metrics", n.openMetrics},
@@ -63,12 +93,18 @@ func run(ctx context.Context, cfg Config) (err error) {
 		log.Debug("started", "step", step.name, "took", time.Since(started))
 	}
 	n.mail.Start()
+	if n.ctl != nil {
+		n.ctl.Start()
+	}
 	n.announce()
 	daemon.SdNotify(false, daemon.SdNotifyReady)
 	debug.FreeOSMemory() // what starting took is not needed again
 	select {
 	case <-ctx.Done():
 		log.Info("stopping: finishing what has been accepted")
+	case <-n.again:
+		log.Info("starting anew")
+		return errAgain
 	case <-n.cluster.Failed():
 		err = n.cluster.Fault()
 		log.Error("stopping", "err", err)
@@ -85,16 +121,16 @@ func (n *node) openData(context.Context) error {
 	if err := os.WriteFile(probe, nil, 0o600); err != nil {
 		return fmt.Errorf("%s is not writable for this user: %w", n.cfg.Data, err)
 	}
-	return os.Remove(probe)
+	if err := os.Remove(probe); err != nil {
+		return err
+	}
+	return n.lockDir(n.cfg.Data)
 }
 
 func (n *node) path(elem string) string { return filepath.Join(n.cfg.Data, elem) }
 
 func (n *node) openState(context.Context) (err error) {
-	if err := n.lockDir(n.cfg.Data); err != nil {
-		return err
-	}
-	if n.state, err = state.Open(state.Options{Dir: n.path("state"), Logger: n.log}); err != nil {
+	if n.state, err = state.Open(state.Options{Dir: n.path("state"), Node: uint16(n.book.Facts().Self.Number), Logger: n.log}); err != nil {
 		return err
 	}
 	n.later(func() { n.done("state", n.state.Close()) })
@@ -102,11 +138,23 @@ func (n *node) openState(context.Context) (err error) {
 }
 
 func (n *node) openBodies(context.Context) (err error) {
-	n.bodies, err = segment.Open(segment.Options{Dir: n.path("bodies"), Compress: true, Logger: n.log})
+	dial := func(ctx context.Context, node string) (net.Conn, error) {
+		if n.link == nil {
+			return nil, errors.New("this node has no link")
+		}
+		return n.link.Dial(ctx, node, transport.Body)
+	}
+	fault := func(node string, err error) {
+		n.log.Error("the other node can't store bodies", "node", node, "err", err)
+		if c := n.pair.Load(); c != nil {
+			c.PeerFault(err)
+		}
+	}
+	n.bodies, n.links, err = openLinked(segment.Options{Dir: n.path("bodies"), Compress: true, Logger: n.log}, dial, fault)
 	if err != nil {
 		return err
 	}
-	n.later(func() { n.done("message bodies", n.bodies.Close()) })
+	n.later(func() { n.links.Close(); n.done("message bodies", n.bodies.Close()) })
 	return nil
 }
 
@@ -114,20 +162,59 @@ func (n *node) openBodies(context.Context) (err error) {
 const maxEntry = 8 << 20
 
 func (n *node) openCluster(ctx context.Context) (err error) {
-	n.cluster, err = cluster.Open(cluster.Config{
-		ID: n.cfg.Name, DataDir: n.path("raft"), FSM: fsm{n.state}, Logger: n.log, Bootstrap: true,
-		MaxEntry: maxEntry,
-	})
-	if err != nil {
+	f := n.book.Facts()
+	cfg := cluster.Config{
+		ID: n.cfg.Name, DataDir: n.path("raft"), FSM: fsm{n.state}, Logger: n.log, MaxEntry: maxEntry,
+		Bootstrap: f.State == pair.Single, Join: f.State == pair.Joining && f.Partial,
+	}
+	if n.link != nil {
+		stream := n.link.Stream()
+		n.gate = pair.NewGate(peerStream{stream, peerOnly{stream, n.book}})
+		cfg.Stream = n.gate
+	}
+	if n.cluster, err = cluster.Open(cfg); err != nil {
 		return err
 	}
 	n.later(func() { n.done("replicated log", n.cluster.Close()) })
-	n.state.SetProposer(n.cluster)
+	n.proposer = &proposer{book: n.book, Proposer: forward.New(forward.Options{
+		Node: n.cluster, ID: n.cfg.Name, Caller: n.caller(), Leased: n.leased,
+		NotSent: func(err error) bool {
+			return errors.Is(err, transport.ErrUnreachable) || errors.Is(err, transport.ErrNoMethod)
+		},
+	})}
+	n.later(n.proposer.Close)
+	n.state.SetProposer(n.proposer)
+	if f.State != pair.Single {
+		return nil // who leads depends on the other node, too
+	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	_, err = n.cluster.WaitLeader(ctx)
 	return err
 }
+
+// caller makes calls to the other node.
+func (n *node) caller() forward.Caller {
+	if n.link == nil {
+		return noCaller{}
+	}
+	return n.link
+}
+
+type noCaller struct{}
+
+func (noCaller) Call(context.Context, string, string, []byte) ([]byte, error) {
+	return nil, transport.ErrUnreachable
+}
+
+// leased tells whether this node, if it leads, is surely the only one that does.
+func (n *node) leased() bool {
+	c := n.pair.Load()
+	return c == nil || c.Covered()
+}
+
+// isReady tells whether mail can be stored at all.
+func (n *node) isReady() bool { return n.accepting.Load() }
 
 // openAdmin opens the admin socket and, when asked for, the TLS listener.
 func (n *node) openAdmin(context.Context) (err error) {
@@ -157,13 +244,22 @@ func (n *node) openAdmin(context.Context) (err error) {
 func (n *node) openMail(context.Context) (err error) {
 	n.mail, err = mail.New(mail.Options{
 		Data: n.cfg.Data, Bind: n.cfg.Bind, State: n.state, Bodies: n.bodies, Log: n.log,
-		Leading: n.cluster.IsLeader,
+		Leading: n.isActing, Ready: n.isReady, Hold: n.holdBodies,
 	})
 	if err != nil {
 		return err
 	}
 	n.later(n.mail.Stop)
 	return nil
+}
+
+// isActing tells whether this node does what one node of a pair does: the queue, scheduled work.
+func (n *node) isActing() bool { return n.cluster.IsLeader() && n.accepting.Load() }
+
+// holdBodies tells whether unused bodies must stay: the other node is away, or has not merged yet.
+func (n *node) holdBodies() bool {
+	s := n.book.Facts().State
+	return s != pair.Single && s != pair.Paired
 }
 
 func (n *node) later(f func()) { n.close = append(n.close, f) }

@@ -37,11 +37,12 @@ const (
 	RefusedPerIP
 	RefusedRate
 	RefusedPerMinute
+	RefusedPaused
 )
 
 func (r Refusal) String() string {
 	return [...]string{"accepted", "too many connections", "too many connections from one address",
-		"connection rate exceeded", "too many connections within a minute"}[r]
+		"connection rate exceeded", "too many connections within a minute", "not served by this node now"}[r]
 }
 
 // maxClients bounds the memory of the per-minute counters.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -33,6 +34,8 @@ type Listener struct {
 	ready chan net.Conn
 	pend  chan struct{}
 	done  chan struct{}
+
+	paused atomic.Bool
 
 	mu    sync.Mutex
 	ln    net.Listener
@@ -84,6 +87,19 @@ func (l *Listener) Addr() net.Addr {
 
 // SetLimits changes the limits for connections to come.
 func (l *Listener) SetLimits(lim Limits) { l.lim.set(lim) }
+
+// Pause refuses new connections with a word that tells clients to try again, or takes them again.
+func (l *Listener) Pause(on bool) { l.paused.Store(on) }
+
+// Drop ends the connections that came to one of this machine's addresses, telling the
+// clients: the address is going to another machine, where they can connect again.
+func (l *Listener) Drop(local netip.Addr) {
+	for _, c := range l.Conns() {
+		if addrIP(c.raw.LocalAddr()) == local {
+			c.Goodbye(l.proto.Bye())
+		}
+	}
+}
 
 // Len returns the number of open connections.
 func (l *Listener) Len() int {
@@ -256,7 +272,10 @@ func (l *Listener) admit(raw net.Conn) {
 // count applies the limits and hands the connection to Accept.
 func (l *Listener) count(c *Conn) {
 	ip := c.RemoteIP()
-	net, why := l.lim.enter(ip, time.Now())
+	net, why := netip.Prefix{}, RefusedPaused
+	if !l.paused.Load() {
+		net, why = l.lim.enter(ip, time.Now())
+	}
 	if why != Accepted {
 		l.cfg.log().LogAttrs(context.Background(), slog.LevelInfo, "connection refused", slog.String("cid", c.id),
 			slog.String("protocol", l.proto.Name()), slog.String("remote", ip.String()), slog.String("reason", why.String()))

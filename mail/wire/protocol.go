@@ -24,7 +24,10 @@ type IMAP struct{ Plain }
 func (IMAP) Name() string { return "imap" }
 
 // Refuse implements Protocol.
-func (IMAP) Refuse(Refusal) []byte {
+func (IMAP) Refuse(r Refusal) []byte {
+	if r == RefusedPaused {
+		return []byte("* BYE [UNAVAILABLE] Service not available here at the moment\r\n")
+	}
 	return []byte("* BYE [UNAVAILABLE] Too many connections, try again later\r\n")
 }
 
@@ -38,7 +41,10 @@ type POP3 struct{ Plain }
 func (POP3) Name() string { return "pop3" }
 
 // Refuse implements Protocol.
-func (POP3) Refuse(Refusal) []byte {
+func (POP3) Refuse(r Refusal) []byte {
+	if r == RefusedPaused {
+		return []byte("-ERR [SYS/TEMP] Service not available here at the moment\r\n")
+	}
 	return []byte("-ERR [SYS/TEMP] Too many connections, try again later\r\n")
 }
 

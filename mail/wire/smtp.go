@@ -125,6 +125,9 @@ func (p *smtpProtocol) Refuse(r Refusal) []byte {
 	if r == RefusedPerIP || r == RefusedPerMinute {
 		text = "Error: too many connections from your address"
 	}
+	if r == RefusedPaused {
+		return []byte("421 4.3.2 " + p.cfg.Hostname + " Service not available here at the moment\r\n")
+	}
 	return []byte("421 4.7.0 " + p.cfg.Hostname + " " + text + "\r\n")
 }
 

@@ -1,0 +1,363 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"mailplusd/cluster/pair"
+	"mailplusd/cluster/vip"
+	"mailplusd/mail/model"
+
+	"github.com/spf13/cobra"
+)
+
+// guardCommand is the child that holds the floating address and lets go when its parent dies.
+func guardCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "vip-guard", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+			return vip.RunGuard(os.Stdin, os.Stdout, vip.GuardHooks{Farewell: sayFarewell, Logger: log})
+		},
+	}
+}
+
+// lastWord is what a guard is to say, and to whom.
+type lastWord struct {
+	Word  []byte   `json:"word"`
+	Addrs []string `json:"addrs"`
+}
+
+// sayFarewell sends the dead process's word to the other node, some times: nobody answers.
+func sayFarewell(ctx context.Context, data []byte) {
+	var w lastWord
+	if err := json.Unmarshal(data, &w); err != nil {
+		slog.Error("guard: last word", "err", err)
+		return
+	}
+	for try := range 6 {
+		for _, a := range w.Addrs {
+			c, err := net.Dial("udp", a)
+			if err != nil {
+				continue
+			}
+			c.Write(w.Word)
+			c.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Duration(try*try) * 20 * time.Millisecond):
+		}
+	}
+}
+
+// floating is the pair's floating addresses on this node, behind a guard.
+type floating struct {
+	kind  vip.DriverKind
+	exe   string
+	frame time.Duration
+	log   *slog.Logger
+	vips  func() []model.VIP // with interfaces
+	moved func([]netip.Addr) // the services follow
+	clash func(netip.Addr, net.HardwareAddr)
+
+	op     sync.Mutex // Acquire and Release
+	mu     sync.Mutex
+	guards map[string]*vip.Guard // by interface
+	held   map[netip.Prefix]*vip.Holder
+	word   []byte
+}
+
+var _ pair.Address = (*floating)(nil)
+
+// guard gives the guard of an interface, starting one if there is none.
+func (f *floating) guard(ctx context.Context, ifname string) (*vip.Guard, error) {
+	f.mu.Lock()
+	g := f.guards[ifname]
+	word := f.word
+	f.mu.Unlock()
+	if g != nil {
+		select {
+		case <-g.Done():
+		default:
+			return g, nil
+		}
+	}
+	g, err := vip.StartGuard(ctx, f.kind, ifname, f.exe, "vip-guard")
+	if err != nil {
+		return nil, err
+	}
+	if word != nil {
+		if err := g.Farewell(ctx, word); err != nil {
+			f.log.Warn("guard", "err", err)
+		}
+	}
+	f.mu.Lock()
+	f.guards[ifname] = g
+	f.mu.Unlock()
+	return g, nil
+}
+
+func (f *floating) ifname(p netip.Prefix) string {
+	for _, v := range f.vips() {
+		if v.Prefix == p {
+			return v.Interface
+		}
+	}
+	return ""
+}
+
+// Acquire implements pair.Address.
+func (f *floating) Acquire(ctx context.Context, want []netip.Prefix, probe bool, until pair.Until) error {
+	f.op.Lock()
+	defer f.op.Unlock()
+	for _, p := range f.Held() {
+		if !slices.Contains(want, p) {
+			if err := f.drop(ctx, p); err != nil {
+				return err
+			}
+		}
+	}
+	for _, p := range want {
+		if err := f.acquire(ctx, p, probe, until); err != nil {
+			return err
+		}
+	}
+	f.tell()
+	return nil
+}
+
+func (f *floating) acquire(ctx context.Context, p netip.Prefix, probe bool, until pair.Until) error {
+	f.mu.Lock()
+	h := f.held[p]
+	f.mu.Unlock()
+	if h != nil && h.Held() {
+		return nil
+	}
+	g, err := f.guard(ctx, f.ifname(p))
+	if err != nil {
+		return err
+	}
+	h, err = vip.NewHolder(vip.HolderConfig{
+		Addr: p.Addr(), Driver: g, Wire: g, Frame: f.frame, Logger: f.log,
+		OnLost: func(err error) {
+			f.log.Warn("floating address lost", "address", p.Addr(), "reason", err)
+			f.tell()
+		},
+		OnConflict: func(mac net.HardwareAddr) { f.clash(p.Addr(), mac) },
+	})
+	if err != nil {
+		return err
+	}
+	if err := h.Clean(ctx); err != nil {
+		return err
+	}
+	ask := func(time.Duration) (time.Duration, bool) { return until() }
+	if probe {
+		err = h.Acquire(ctx, ask)
+	} else {
+		err = h.AcquireReleased(ctx, ask)
+	}
+	var used *vip.InUseError
+	if errors.As(err, &used) {
+		return fmt.Errorf("%w: %w", pair.ErrInUse, err)
+	}
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.held[p] = h
+	f.mu.Unlock()
+	return nil
+}
+
+// Renew implements pair.Address. The holders renew by themselves each frame.
+func (f *floating) Renew(context.Context, pair.Until) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, h := range f.held {
+		h.Renew()
+	}
+	return nil
+}
+
+// Release implements pair.Address.
+func (f *floating) Release(ctx context.Context) error {
+	f.op.Lock()
+	defer f.op.Unlock()
+	var errs []error
+	f.mu.Lock()
+	all := make([]netip.Prefix, 0, len(f.held))
+	for p := range f.held {
+		all = append(all, p)
+	}
+	f.mu.Unlock()
+	for _, p := range all {
+		errs = append(errs, f.drop(ctx, p))
+	}
+	f.tell()
+	return errors.Join(errs...)
+}
+
+func (f *floating) drop(ctx context.Context, p netip.Prefix) error {
+	f.mu.Lock()
+	h := f.held[p]
+	f.mu.Unlock()
+	if h == nil {
+		return nil
+	}
+	if err := h.Release(ctx); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	delete(f.held, p)
+	f.mu.Unlock()
+	return nil
+}
+
+// Held implements pair.Address.
+func (f *floating) Held() []netip.Prefix {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []netip.Prefix
+	for p, h := range f.held {
+		if h.Held() {
+			out = append(out, p)
+		}
+	}
+	slices.SortFunc(out, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
+	return out
+}
+
+// tell has the services follow the addresses.
+func (f *floating) tell() {
+	var addrs []netip.Addr
+	for _, p := range f.Held() {
+		addrs = append(addrs, p.Addr())
+	}
+	f.moved(addrs)
+}
+
+// LastWord implements pair.Address.
+func (f *floating) LastWord(word []byte, addrs []string) {
+	raw, err := json.Marshal(lastWord{Word: word, Addrs: addrs})
+	if err != nil {
+		return
+	}
+	f.mu.Lock()
+	f.word = raw
+	guards := make([]*vip.Guard, 0, len(f.guards))
+	for _, g := range f.guards {
+		guards = append(guards, g)
+	}
+	f.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	for _, g := range guards {
+		if err := g.Farewell(ctx, raw); err != nil {
+			f.log.Warn("guard", "err", err)
+		}
+	}
+}
+
+// Close ends the guards; what they hold goes with them.
+func (f *floating) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var errs []error
+	for _, g := range f.guards {
+		errs = append(errs, g.Close())
+	}
+	clear(f.guards)
+	return errors.Join(errs...)
+}
+
+// prober looks at the network for the gateway rule.
+type prober struct{ f *floating }
+
+var _ pair.Prober = prober{}
+
+func (p prober) interfaces() []string {
+	var out []string
+	for _, v := range p.f.vips() {
+		if !slices.Contains(out, v.Interface) {
+			out = append(out, v.Interface)
+		}
+	}
+	return out
+}
+
+// Carrier implements pair.Prober.
+func (p prober) Carrier() bool {
+	if p.f.kind == vip.KindLoopback {
+		return true
+	}
+	for _, i := range p.interfaces() {
+		if ok, err := vip.Carrier(i); err != nil || !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// Answers implements pair.Prober. On loopback everybody reaches everybody, and an address is
+// held if it can't be had.
+func (p prober) Answers(ctx context.Context, a netip.Addr) bool {
+	if p.f.kind == vip.KindLoopback {
+		for _, v := range p.f.vips() {
+			if v.Prefix.Addr() == a {
+				return loopbackHeld(ctx, a)
+			}
+		}
+		return a.IsLoopback() && a == loopbackGateway
+	}
+	for _, i := range p.interfaces() {
+		g, err := p.f.guard(ctx, i)
+		if err != nil {
+			p.f.log.Warn("guard", "err", err)
+			continue
+		}
+		mac, err := g.Ask(ctx, a)
+		if err == nil && mac != nil {
+			return true
+		}
+	}
+	return false
+}
+
+var loopbackGateway = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+// Gateway implements pair.Prober.
+func (p prober) Gateway() []netip.Addr {
+	if p.f.kind == vip.KindLoopback {
+		return []netip.Addr{loopbackGateway}
+	}
+	var out []netip.Addr
+	for _, v := range p.f.vips() {
+		if gw, ok, err := vip.DefaultGateway(v.Interface, v.Prefix.Addr().Is6()); err == nil && ok {
+			out = append(out, gw)
+		}
+	}
+	return out
+}
+
+// loopbackHeld asks the process that holds the address on this machine, if there is one.
+func loopbackHeld(ctx context.Context, a netip.Addr) bool {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", vip.LoopbackName(a))
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
+}
