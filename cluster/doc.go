@@ -36,8 +36,22 @@
 //
 // The upper 40 bits of a raft term are the epoch (EpochOf): 0 for elections of the first
 // history, raised when a node is told to go on alone. Entry.Term carries it to the state
-// machine. A forced configuration takes the first term of the next epoch, so two
-// histories never hold the same (index, term) with different content.
+// machine. A forced configuration takes the first term of its epoch and node bit, so two
+// histories never hold the same (index, term) with different content. Below the node bit
+// 23 bits count elections: room for 8,388,607 in an epoch.
+//
+// # A pair
+//
+// Node.Force makes a node the only voter: raft ends, one configuration entry with the forced
+// term is appended, raft starts again on the same log and elects the node. The Node object
+// stays; one run of the library inside it is an engine. HistoryFile keeps the decisions to
+// go on alone and what else must be known before raft starts; Compare says from two
+// histories whether the nodes' logs still belong together. If not, the loser reads its own
+// entries with ReadLogDir, MoveAside puts its log away and it opens with Config.Join, to
+// get the winner's state whole. A sent state always carries the configuration of that
+// moment: with an older one the receiver might have been the only voter.
+//
+// Package forward lets the follower propose and read.
 //
 // # What ends a node
 //

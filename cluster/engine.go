@@ -85,13 +85,15 @@ func newRaft(conf *raft.Config, fsm raft.FSM, logs raft.LogStore, st raft.Stable
 // end stops the library. It does not wait for a peer: connections are closed first.
 func (e *engine) end() error {
 	stopped := e.halt()
-	if e.layer != nil {
+	net, _ := e.trans.(*network)
+	if net != nil {
 		e.layer.abort()
+		net.abort()
 	}
 	err := stopped.Error()
 	e.raft.DeregisterObserver(e.observer)
-	if t, ok := e.trans.(*raft.NetworkTransport); ok {
-		t.CloseStreams()
+	if net != nil {
+		net.CloseStreams()
 	}
 	close(e.halted)
 	// Every proposal that reached the log has been answered by now. One that was still

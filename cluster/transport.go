@@ -17,13 +17,14 @@ func newTransport(c *Config, p *ports) (raft.Transport, *layer) {
 		return t, nil
 	}
 	l := p.layer()
-	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	t := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:                  l,
 		MaxPool:                 3,
 		Timeout:                 c.Timeouts.RPC,
 		Logger:                  newRaftLogger(c.Logger),
 		MsgpackUseNewTimeFormat: true,
-	}), l
+	})
+	return newNetwork(t, c.Timeouts.RPC), l
 }
 
 // idAddr is a node ID as a net.Addr: members are addressed by ID in the configuration.

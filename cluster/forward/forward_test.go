@@ -329,3 +329,48 @@ func BenchmarkPropose(b *testing.B) {
 		}
 	}
 }
+
+// held holds the first call back until it is released.
+type held struct {
+	forward.Caller
+	calls   atomic.Int64
+	first   chan struct{}
+	release chan struct{}
+}
+
+func (h *held) Call(ctx context.Context, node, method string, req []byte) ([]byte, error) {
+	if h.calls.Add(1) == 1 {
+		close(h.first)
+		<-h.release
+	}
+	return h.Caller.Call(ctx, node, method, req)
+}
+
+// Readers that come while a question is under way share the next one, and don't take the
+// answer to the one asked before them.
+func TestFreshIsShared(t *testing.T) {
+	c := newPair(t)
+	c.Propose("a")
+	h := &held{Caller: c.Net.Caller("n1"), first: make(chan struct{}), release: make(chan struct{})}
+	p := forward.New(forward.Options{Node: c.Nodes[1].Node, ID: "n1", Caller: h})
+	defer p.Close()
+	var wg sync.WaitGroup
+	fresh := func() {
+		if err := p.Fresh(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	wg.Go(fresh)
+	<-h.first
+	var begun atomic.Int64
+	for range 50 {
+		wg.Go(func() { begun.Add(1); fresh() })
+	}
+	c.Wait("the readers", func() bool { return begun.Load() == 50 })
+	close(h.release)
+	wg.Wait()
+	// The second question may be asked before the last of them has come to wait.
+	if n := h.calls.Load(); n < 2 || n > 25 {
+		t.Errorf("%d questions for 51 readers", n)
+	}
+}
