@@ -156,8 +156,8 @@ func (g *guard) do(r guardRequest, a *guardAnswer) (err error) {
 	case opClean:
 		err = g.driver.Clean(g.ctx, r.Addrs...)
 	case opAnnounce:
-		if lease.Now() >= g.held[addr] { // a late order of a process that was stopped
-			return ErrExpired
+		if here, herr := g.driver.Has(g.ctx, addr); herr != nil || !here || lease.Now() >= g.held[addr] {
+			return errors.Join(ErrExpired, herr) // a late order of a process that was stopped
 		}
 		err = g.wire.Announce(g.ctx, addr)
 	case opWatch:

@@ -309,16 +309,33 @@ func (h *Holder) announce(t *tenure) {
 		if t.ctx.Err() != nil || h.cfg.Now() >= t.allowed() {
 			return
 		}
-		ctx, cancel := context.WithTimeout(t.ctx, callTime)
-		err := h.cfg.Wire.Announce(ctx, h.cfg.Addr)
-		cancel()
+		err := h.tell(t)
 		if err != nil && t.ctx.Err() == nil {
 			h.cfg.Logger.Warn("floating address not announced", "addr", h.cfg.Addr, "error", err)
 		}
+		since := h.cfg.Now() - start
+		for next < len(announceAt) && announceAt[next] <= since {
+			next++ // those missed during a stop are not made up for
+		}
 		wait := announceEvery
-		if next++; next < len(announceAt) {
-			wait = max(0, announceAt[next]-(h.cfg.Now()-start))
+		if next < len(announceAt) {
+			wait = announceAt[next] - since
 		}
 		timer.Reset(wait)
 	}
+}
+
+// tell announces once, if the address is still here: the kernel may have removed it a
+// second before the lease ends.
+func (h *Holder) tell(t *tenure) error {
+	ctx, cancel := context.WithTimeout(t.ctx, callTime)
+	defer cancel()
+	here, err := h.cfg.Driver.Has(ctx, h.cfg.Addr)
+	if err == nil && !here {
+		return ErrGone
+	}
+	if err != nil {
+		return err
+	}
+	return h.cfg.Wire.Announce(ctx, h.cfg.Addr)
 }

@@ -28,8 +28,9 @@ type Link struct {
 	nd     *packet.Conn
 	wg     sync.WaitGroup
 
-	mu   sync.Mutex
-	subs map[*subscriber]struct{}
+	mu     sync.Mutex
+	subs   map[*subscriber]struct{}
+	closed bool
 }
 
 type subscriber struct {
@@ -70,6 +71,9 @@ func OpenLink(ifname string) (*Link, error) {
 
 // Close implements Wire.
 func (l *Link) Close() error {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
 	err := errors.Join(l.arp.Close(), l.nd.Close())
 	l.wg.Wait()
 	return err
@@ -81,14 +85,11 @@ func (l *Link) read(c *packet.Conn, parse func([]byte) (claim, bool)) {
 	buf := make([]byte, 2048)
 	for {
 		n, _, err := c.ReadFrom(buf)
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil { // ENETDOWN while the interface is down; it comes back
-			if !l.pause(c) {
-				return
+		if err != nil {
+			if l.pause() {
+				continue
 			}
-			continue
+			return
 		}
 		if cl, ok := parse(buf[:n]); ok {
 			l.dispatch(cl)
@@ -96,10 +97,13 @@ func (l *Link) read(c *packet.Conn, parse func([]byte) (claim, bool)) {
 	}
 }
 
-// pause keeps a socket with a lasting error from taking the processor.
-func (l *Link) pause(c *packet.Conn) bool {
+// pause keeps a socket with an error from taking the processor: ENETDOWN lasts while the interface
+// is down. false: the Link is closed.
+func (l *Link) pause() bool {
 	time.Sleep(20 * time.Millisecond)
-	return !errors.Is(c.SetReadDeadline(time.Time{}), net.ErrClosed)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.closed
 }
 
 func (l *Link) dispatch(c claim) {
