@@ -91,6 +91,16 @@ func (f *fakeNet) Announce(context.Context, netip.Addr) error {
 	return f.note("announce")
 }
 
+// slowWire is a fakeNet whose announcements last until they are cancelled.
+type slowWire struct{ *fakeNet }
+
+func (f slowWire) Announce(ctx context.Context, _ netip.Addr) error {
+	<-ctx.Done()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.note("announcement cancelled")
+}
+
 func (f *fakeNet) Watch(_ netip.Addr, conflict func(net.HardwareAddr)) (func(), error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -195,6 +205,23 @@ func cut(s string) (string, string, bool) {
 		}
 	}
 	return s, "", false
+}
+
+// An announcement under way is cancelled, and has ended, before the address is deleted.
+// covers: I.73
+func TestHolderCancelsAnnouncement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, l := newFakeNet(), &testLease{}
+		h := testHolder(t, f, func(c *HolderConfig) { c.Wire = slowWire{f} })
+		if err := h.AcquireReleased(t.Context(), l.until); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(700 * time.Millisecond)
+		if err := h.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+		f.expect(t, "0s add", "700ms announcement cancelled", "700ms delete")
+	})
 }
 
 // The holder gives up at the end of the lease, to the millisecond and not at the next frame.

@@ -316,3 +316,32 @@ func TestInUse(t *testing.T) {
 		})
 	}
 }
+
+// Who answers: a neighbour with its MAC, and nobody for an address that nobody has.
+func TestProbe(t *testing.T) {
+	m := lan(t, 2)
+	for addr, want := range map[string]net.HardwareAddr{
+		"10.99.0.2": m[1].mac, "10.99.0.77": nil, "fd99::2": m[1].mac, "fd99::77": nil, "10.99.0.1": nil, // an own address is no neighbour
+	} {
+		m[0].do(func() {
+			mac, err := Probe(t.Context(), "eth0", netip.MustParseAddr(addr))
+			if err != nil || mac.String() != want.String() {
+				t.Errorf("%s: %v %v, want %v", addr, mac, err, want)
+			}
+		})
+	}
+}
+
+// A main process without root hands its two capabilities on to the guard.
+func TestGuardWithoutRoot(t *testing.T) {
+	m := lan(t, 2)
+	a := m[0].node("nobody", "10.99.0.50")
+	a.must(order{Do: "acquire"})
+	if !m[0].has("10.99.0.50") {
+		t.Error("the address is not there")
+	}
+	a.must(order{Do: "release"})
+	if m[0].has("10.99.0.50") {
+		t.Error("the address is still there")
+	}
+}
