@@ -80,7 +80,7 @@ func answeredBy(c *process, from int, name string) (gap time.Duration, next int)
 
 // The main process is killed: the guard deletes the address at once, though its lifetime is a
 // minute, and says farewell afterwards. The other node finds the address free.
-// covers: I.73, R11.28
+// covers: I.73
 func TestKilled(t *testing.T) {
 	for name, vip := range families {
 		t.Run(name, func(t *testing.T) {
@@ -155,7 +155,7 @@ func guardPID(p *process) (pid int) {
 // The main process hangs: nobody renews, the kernel removes the address, the other node takes it.
 // When the first goes on it finds that it has lost, never has the address again and
 // announces nothing.
-// covers: I.73, R11.28
+// covers: I.73
 func TestHangs(t *testing.T) {
 	for name, vip := range families {
 		t.Run(name, func(t *testing.T) {
@@ -276,7 +276,7 @@ func TestAnnouncementsStop(t *testing.T) {
 
 // An address that another machine has is not taken, and one that another machine takes
 // while we hold it is reported.
-// covers: R11.31
+// covers: I.73
 func TestInUse(t *testing.T) {
 	for name, vip := range families {
 		t.Run(name, func(t *testing.T) {
