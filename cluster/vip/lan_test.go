@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
 )
 
 // The tests in namespaces: a bridge in one, and machines with an interface eth0 each in
