@@ -86,6 +86,9 @@ func (q quiet) Fatalf(f string, a ...any) {
 }
 
 func (s *Store) lookup(id ID) (loc, bool, error) {
+	if s.closed.Load() {
+		return loc{}, false, ErrClosed
+	}
 	v, closer, err := s.index.Get(bodyKey(id))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return loc{}, false, nil
@@ -155,7 +158,7 @@ func checkFile(f *os.File) error {
 }
 
 // scan indexes the records from off on and gives the end of the last whole one. In the last
-// segment a torn record at the end is cut off.
+// segment a torn record at the end is cut off; one that is damaged before others is left out.
 func (s *Store) scan(f *file, off int64, last bool) (int64, error) {
 	info, err := f.f.Stat()
 	if err != nil {
@@ -180,6 +183,12 @@ func (s *Store) scan(f *file, off int64, last bool) (int64, error) {
 		}
 		l := loc{f.n, off, r.stored, r.size, r.flags}
 		if last && !s.sound(f, &r, off) {
+			if s.recordAt(f, off+l.length()) { // others follow, so it was whole once: they must not be lost with it
+				s.log.Error("damaged body", "body", r.id.String(), "segment", f.n, "offset", off, "why", "its checksum does not match")
+				off += l.length()
+				n++
+				continue
+			}
 			s.log.Warn("a torn body at the end of a segment was cut off", "segment", f.n, "offset", off, "body", r.id.String())
 			break
 		}
@@ -209,6 +218,14 @@ func (s *Store) scan(f *file, off int64, last bool) (int64, error) {
 		return off, f.f.Truncate(off)
 	}
 	return off, nil
+}
+
+// recordAt tells whether a record begins at off.
+func (s *Store) recordAt(f *file, off int64) bool {
+	head := make([]byte, recordSize)
+	var r record
+	_, err := f.f.ReadAt(head, off)
+	return err == nil && r.parse(head) == nil
 }
 
 // sound compares a record's octets with their checksum.
