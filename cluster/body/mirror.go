@@ -246,6 +246,15 @@ func (c *Copy) Wait(ctx context.Context) error {
 	if c.p == nil {
 		return nil
 	}
+	select {
+	case err := <-c.answer(): // the peer was faster than this node's disk: no timer is needed
+		if err == nil {
+			c.copied()
+			return nil
+		}
+		c.answer() <- err
+	default:
+	}
 	limit := time.NewTimer(time.Until(c.deadline))
 	defer limit.Stop()
 	var pause <-chan time.Time
