@@ -26,8 +26,8 @@ type apply struct {
 	journal   bool        // note what a merge needs
 	at        int64       // the time noted there
 	notes     uint16      // notes of this entry
+	seed      []byte      // what names of new mailboxes are made from in a merge; nil: the entry's ID
 	same      []byte      // likeness of the messages being placed, see Deliver.Same
-	atDate    int64       // date of placing, Unix seconds; 0: the entry's
 	scratch   []byte
 }
 
@@ -67,7 +67,7 @@ func (s *State) applyOne(e LogEntry) ([]byte, error) {
 	if h.db == nil {
 		return nil, ErrClosed
 	}
-	a.s, a.entry, a.index, a.guids, a.notes, a.same, a.atDate = s, entry, e.Index, 0, 0, nil, 0
+	a.s, a.entry, a.index, a.guids, a.notes, a.same, a.seed = s, entry, e.Index, 0, 0, nil, nil
 	a.journal, a.at = s.regime.Load().Phase != PhaseSingle, entry.Time
 	a.b = h.db.NewIndexedBatch()
 	defer a.reset()

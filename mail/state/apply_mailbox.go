@@ -90,6 +90,16 @@ func (a *apply) guid(domain byte) (g [16]byte) {
 	return g
 }
 
+// mailboxGUID is guid for a mailbox. A merge that is begun again must give the same.
+func (a *apply) mailboxGUID(account model.AccountID, name string) (g [16]byte) {
+	if a.seed == nil {
+		return a.guid('m')
+	}
+	sum := sha256.Sum256(append(be64(append([]byte(nil), a.seed...), uint64(account)), name...))
+	copy(g[:], sum[:])
+	return g
+}
+
 func (a *apply) byName(account model.AccountID, name string) (model.MailboxID, error) {
 	v, err := a.get(nameKey(account, name))
 	if err != nil || len(v) != 8 {
@@ -142,7 +152,7 @@ func (a *apply) newMailbox(account model.AccountID, name string, use model.Speci
 		return nil, err
 	}
 	m := &model.Mailbox{
-		ID: model.MailboxID(n), Account: account, Name: name, Use: use, GUID: a.guid('m'),
+		ID: model.MailboxID(n), Account: account, Name: name, Use: use, GUID: a.mailboxGUID(account, name),
 		UIDValidity: validity, UIDNext: 1, HighestModSeq: 1, RecentFloor: 1,
 		Created: a.entry.Time / 1e9, Subscribed: use != "", Epoch: a.rule().Forced,
 	}

@@ -323,7 +323,7 @@ func (a *apply) remove(m *model.Mailbox, uids []model.UID, onlyDeleted bool) (Ex
 		if err := a.b.Set(changeKey(m.ID, out.ModSeq, uid), expunged, nil); err != nil {
 			return out, err
 		}
-		if err := a.noteExpunged(m.ID, uid, 0, 0); err != nil {
+		if err := a.noteExpunged(m.ID, uid, out.ModSeq, 0, 0); err != nil {
 			return out, err
 		}
 		count(m, &st, -1)
@@ -381,7 +381,7 @@ func (a *apply) copy(op *Copy) (any, error) {
 		}
 		out.ModSeq = ex.ModSeq
 		for i, uid := range out.From { // over the lines that remove has written
-			if err := a.noteExpunged(from.ID, uid, to.ID, out.To[i]); err != nil {
+			if err := a.noteExpunged(from.ID, uid, out.ModSeq, to.ID, out.To[i]); err != nil {
 				return nil, err
 			}
 		}

@@ -62,6 +62,9 @@ type note struct {
 
 	Done bool  `cbor:"11,keyasint,omitempty"` // recipient
 	Add  int64 `cbor:"12,keyasint,omitempty"` // counter
+
+	ModSeq uint64 `cbor:"13,keyasint,omitempty"` // of an expunge
+	Op     []byte `cbor:"14,keyasint,omitempty"` // queue: ID of the entry that queued it
 }
 
 func noteKey(gen uint32, kind byte, rest ...[]byte) []byte {
@@ -144,11 +147,11 @@ func wordNames(m *model.Mailbox, words []uint16) []string {
 	return out
 }
 
-func (a *apply) noteExpunged(id model.MailboxID, uid model.UID, to model.MailboxID, toUID model.UID) error {
+func (a *apply) noteExpunged(id model.MailboxID, uid model.UID, modseq uint64, to model.MailboxID, toUID model.UID) error {
 	if !a.journal {
 		return nil
 	}
-	return a.note(note{To: to, ToUID: toUID}, noteExpunge, be64(nil, uint64(id)), be32(nil, uint32(uid)))
+	return a.note(note{ModSeq: modseq, To: to, ToUID: toUID}, noteExpunge, be64(nil, uint64(id)), be32(nil, uint32(uid)))
 }
 
 func (a *apply) noteMailbox(m *model.Mailbox, what byte) error {
@@ -162,7 +165,7 @@ func (a *apply) noteQueued(id model.QueueID) error {
 	if !a.journal {
 		return nil
 	}
-	return a.note(note{}, noteQueue, be64(nil, uint64(id)))
+	return a.note(note{Op: a.entry.ID[:]}, noteQueue, be64(nil, uint64(id)))
 }
 
 func (a *apply) noteRcpt(id model.QueueID, n uint32, done bool) error {
