@@ -24,6 +24,7 @@ const (
 	markPaired  = 'r' // <our mailbox 8><UID 4>: stands for a message of the loser
 	markKept    = 'k' // <our mailbox 8><UID 4>: came under this UID
 	markRecover = 'f' // <loser's mailbox 8><UID 4>
+	markFlags   = 'F' // <loser's mailbox 8><UID 4>
 	markQueue   = 'q' // <loser's queue 8>
 	markRow     = 'R' // <table><key>
 	markCounter = 'c' // <name>
@@ -58,6 +59,9 @@ func (m *merging) line(format string, args ...any) {
 func (a *apply) merge(op *Merge) (any, error) {
 	if !a.journal {
 		return nil, refuse(ErrInvalid, "this node keeps no journal: it was in no pair when the branches parted")
+	}
+	if g := a.rule(); g.JournalFrom == g.Journal && g.JournalIndex > op.Branch.Fork {
+		return nil, refuse(ErrInvalid, "the journal here begins at entry %d, behind the fork at %d", g.JournalIndex, op.Branch.Fork)
 	}
 	rep, err := getRow(a, MergeReports, op.Branch.String())
 	if err != nil {

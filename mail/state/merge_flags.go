@@ -97,8 +97,10 @@ func (m *merging) follow(id model.MailboxID, uid model.UID) (*model.Mailbox, mod
 // flags brings changed flags of a message that both sides had, flag by flag: what only one
 // side changed holds; what both changed to different values, the later one.
 func (m *merging) flags(in *MergeFlags) error {
-	if len(in.Changes) == 0 {
-		return nil
+	// A mark, because a repetition must not undo what a user has changed since.
+	mark := m.markKey(markFlags, refOctets(in.Mailbox, in.UID))
+	if done, err := m.marked(mark); err != nil || done {
+		return err
 	}
 	box, uid, err := m.follow(in.Mailbox, in.UID)
 	if err != nil {
@@ -122,6 +124,9 @@ func (m *merging) flags(in *MergeFlags) error {
 			return err
 		}
 		ours = append(ours, before...)
+	}
+	if err := m.b.Set(mark, []byte{1}, nil); err != nil {
+		return err
 	}
 	return m.changeFlags(box, uid, in.Changes, ours)
 }

@@ -199,6 +199,11 @@ func (m *merging) settle(in *MergeSettle) error {
 	if err != nil || box == nil || !same {
 		return err
 	}
+	if box.Ahead > box.UIDNext { // from here on it may be seen: never lower than the loser's
+		box.UIDNext = box.Ahead
+		m.touch(box)
+	}
+	box.Ahead = 0
 	type old struct {
 		uid  model.UID
 		like []byte
@@ -238,8 +243,6 @@ func (m *merging) renumber(box *model.Mailbox, uid model.UID, like []byte) error
 		return err
 	}
 	m.rep.Counts.Renumbered++
-	box.UIDNext = max(box.UIDNext, box.Ahead)
-	box.Ahead = 0
 	m.same = like
 	p, err := m.placeAt(box, &st, meta)
 	m.same = nil
