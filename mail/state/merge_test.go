@@ -44,11 +44,11 @@ func newSide(t testing.TB, node uint16, log []LogEntry) *side {
 }
 
 // cut runs before in common and parts the sides.
-func cut(t testing.TB, forced bool, before func(*side)) *split {
+func cut(t testing.TB, forced bool, before func(testing.TB, *side)) *split {
 	t.Helper()
 	p := newSide(t, 0, nil)
 	mustDo(t, p.State, EpochStart{Epoch: 1, Owner: "a", Phase: PhasePair, SettingsOwner: "a"})
-	before(p)
+	before(t, p)
 	x := &split{t: t, fork: p.Applied(), a: newSide(t, 0, p.log.log), b: newSide(t, 1, p.log.log)}
 	x.a.seq.Add(1 << 40) // nodes never share operation IDs
 	mustDo(t, x.a.State, EpochStart{Epoch: 2, Owner: "a", Node: 0, Phase: PhaseSolo, Index: x.fork})
@@ -224,16 +224,16 @@ func want(t testing.TB, s *side, name, wanted string) {
 	}
 }
 
-func one(s *side)   { deliver(s.log0(), s.State, 1, 1) }
-func three(s *side) { deliver(s.log0(), s.State, 1, 1); deliver(s.log0(), s.State, 2, 1); deliver(s.log0(), s.State, 3, 1) }
+func one(t testing.TB, s *side) { deliver(t, s.State, 1, 1) }
 
-var currentT testing.TB
-
-func (s *side) log0() testing.TB { return currentT }
+func three(t testing.TB, s *side) {
+	for n := range byte(3) {
+		deliver(t, s.State, n+1, 1)
+	}
+}
 
 func TestSplitBothAppendSameUID(t *testing.T) {
 	// covers: R11.16
-	currentT = t
 	for _, forced := range []bool{true, false} { // without skip-ahead both give UID 2
 		x := cut(t, forced, one)
 		pa, pb := deliver(t, x.a.State, 10, 1).Local[0], deliver(t, x.b.State, 20, 1).Local[0]
@@ -269,14 +269,12 @@ func TestSplitBothAppendSameUID(t *testing.T) {
 }
 
 func TestSplitMasterExpunge(t *testing.T) {
-	currentT = t
 	x := cut(t, true, three)
 	mustDo(t, x.a.State, Expunge{Mailbox: x.a.inbox(t), UIDs: []model.UID{2}})
 	x.both(func(t testing.TB, w *side, _ *MergeReport) { want(t, w, "INBOX", "[1:0 3:0]") })
 }
 
 func TestSplitReplicaExpunge(t *testing.T) {
-	currentT = t
 	x := cut(t, true, three)
 	mustDo(t, x.b.State, Expunge{Mailbox: x.b.inbox(t), UIDs: []model.UID{2}})
 	deliver(t, x.a.State, 10, 1)
@@ -284,7 +282,6 @@ func TestSplitReplicaExpunge(t *testing.T) {
 }
 
 func TestSplitBothExpunge(t *testing.T) {
-	currentT = t
 	x := cut(t, true, three)
 	mustDo(t, x.a.State, Expunge{Mailbox: x.a.inbox(t), UIDs: []model.UID{1, 2}})
 	mustDo(t, x.b.State, Expunge{Mailbox: x.b.inbox(t), UIDs: []model.UID{2, 3}})
@@ -292,7 +289,6 @@ func TestSplitBothExpunge(t *testing.T) {
 }
 
 func TestSplitExpungeAgainstFlags(t *testing.T) {
-	currentT = t
 	x := cut(t, true, three)
 	mustDo(t, x.a.State, Expunge{Mailbox: x.a.inbox(t), UIDs: []model.UID{1, 2}})
 	mustDo(t, x.b.State, flagOp(x.b.inbox(t), 1, model.FlagFlagged), flagOp(x.b.inbox(t), 2, model.FlagDeleted))
@@ -306,7 +302,6 @@ func TestSplitExpungeAgainstFlags(t *testing.T) {
 }
 
 func TestSplitExpungeAgainstMove(t *testing.T) {
-	currentT = t
 	x := cut(t, true, three)
 	trash, _ := x.b.MailboxID(1, "Trash")
 	mustDo(t, x.a.State, Expunge{Mailbox: x.a.inbox(t), UIDs: []model.UID{1}})
@@ -320,7 +315,6 @@ func TestSplitExpungeAgainstMove(t *testing.T) {
 }
 
 func TestSplitBothMove(t *testing.T) {
-	currentT = t
 	x := cut(t, true, three)
 	for _, s := range []*side{x.a, x.b} {
 		junk, _ := s.MailboxID(1, "Junk")
@@ -339,9 +333,8 @@ func TestSplitBothMove(t *testing.T) {
 }
 
 func TestSplitFlags(t *testing.T) {
-	currentT = t
-	x := cut(t, true, func(s *side) {
-		three(s)
+	x := cut(t, true, func(t testing.TB, s *side) {
+		three(t, s)
 		mustDo(t, s.State, flagOp(s.inbox(t), 1, model.FlagFlagged))
 	})
 	mustDo(t, x.a.State, flagOp(x.a.inbox(t), 1, model.FlagSeen), flagOp(x.a.inbox(t), 2, model.FlagSeen))
@@ -360,7 +353,6 @@ func TestSplitFlags(t *testing.T) {
 }
 
 func TestSplitSameMessageOnBothSides(t *testing.T) {
-	currentT = t
 	x := cut(t, true, one)
 	same := make([]byte, 16)
 	same[0] = 7
@@ -377,7 +369,6 @@ func TestSplitSameMessageOnBothSides(t *testing.T) {
 }
 
 func TestSplitMailboxOnOneSide(t *testing.T) {
-	currentT = t
 	x := cut(t, true, one)
 	var made MailboxCreated
 	if err := x.b.Do(context.Background(), []Operation{MailboxCreate{Account: 1, Name: "New/Sub"}}, &made); err != nil {
@@ -398,7 +389,6 @@ func TestSplitMailboxOnOneSide(t *testing.T) {
 }
 
 func TestSplitDifferentMailboxGUID(t *testing.T) {
-	currentT = t
 	x := cut(t, true, one)
 	for i, s := range []*side{x.a, x.b} {
 		var made MailboxCreated
@@ -421,9 +411,8 @@ func TestSplitDifferentMailboxGUID(t *testing.T) {
 }
 
 func TestSplitMailboxDeletedAgainstNewMail(t *testing.T) {
-	currentT = t
-	x := cut(t, true, func(s *side) {
-		one(s)
+	x := cut(t, true, func(t testing.TB, s *side) {
+		one(t, s)
 		mustDo(t, s.State, MailboxCreate{Account: 1, Name: "Old"})
 		id, _ := s.MailboxID(1, "Old")
 		mustDo(t, s.State, Append{Mailbox: id, Items: []AppendItem{{Body: body(60), Size: 3}, {Body: body(61), Size: 3}}})
@@ -438,9 +427,8 @@ func TestSplitMailboxDeletedAgainstNewMail(t *testing.T) {
 }
 
 func TestSplitRename(t *testing.T) {
-	currentT = t
-	x := cut(t, true, func(s *side) {
-		one(s)
+	x := cut(t, true, func(t testing.TB, s *side) {
+		one(t, s)
 		for _, name := range []string{"P", "P/Q", "R"} {
 			mustDo(t, s.State, MailboxCreate{Account: 1, Name: name})
 		}
@@ -462,4 +450,8 @@ func TestSplitRename(t *testing.T) {
 	if !names["Ra"] || !names["Rb"] {
 		t.Errorf("the winner's name holds: %v", names)
 	}
+}
+
+func nowPlus(seconds int) func() time.Time {
+	return func() time.Time { return splitTime.Add(time.Duration(seconds) * time.Second) }
 }

@@ -366,7 +366,9 @@ func sortedRefs(set map[MessageRef]bool) []MessageRef {
 	for ref := range set {
 		out = append(out, ref)
 	}
-	slices.SortFunc(out, func(a, b MessageRef) int { return bytes.Compare(refOctets(a.Mailbox, a.UID), refOctets(b.Mailbox, b.UID)) })
+	slices.SortFunc(out, func(a, b MessageRef) int {
+		return bytes.Compare(refOctets(a.Mailbox, a.UID), refOctets(b.Mailbox, b.UID))
+	})
 	return out
 }
 
