@@ -22,5 +22,7 @@ var All = []op.Any{
 	CheckAll, CheckDNS, CheckRDNS, CheckTime, CheckBlocklist, CheckPorts, CheckServices, CheckConfig, CheckLogin,
 	JobList, JobShow, JobWait, JobCancel,
 	FlowShow, FlowTrace, StorageShow, StorageVerify, StorageCompact, LockList, LockClear, TokenAdd, TokenList, TokenDelete,
+	HAShow, HAPrecheck, HADiscover, HAInvite, HACreate, HASet, HASwitchover, HARemove, HARecover, HAWait,
+	HAWitnessAdd, HAWitnessDel, HAWitnessShow, HAMergeList, HAMergeShow, ServerList, ServerShow,
 	MeShow, MePasswd, MeClientSettings, MailSend, Complete,
 }

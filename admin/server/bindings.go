@@ -22,6 +22,7 @@ func (s *Server) bindAll() {
 	s.bindDomains()
 	s.bindServices()
 	s.bindRest()
+	s.bindHA()
 }
 
 func (s *Server) bindAccounts() {

@@ -3,11 +3,13 @@
 package server
 
 import (
+	"context"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -40,6 +42,7 @@ type Server struct {
 	servers   []*http.Server
 	jobs      *job.List
 	forwarder Forwarder
+	ha        *HA
 	wg        sync.WaitGroup
 }
 
@@ -51,6 +54,7 @@ type Options struct {
 	Node    string    // name of this node
 	Data    string    // its data directory
 	Forward Forwarder // nil: this node is alone
+	HA      *HA       // nil: this node has no link
 }
 
 // New makes a Server with every operation bound.
@@ -61,10 +65,13 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		jobs: jobs, mail: o.Mail, cluster: o.Cluster, log: o.Log, node: o.Node, data: o.Data, started: time.Now(),
-		forwarder: o.Forward,
-		handlers:  map[string]*handler{}, slots: make(chan struct{}, maxCalls),
+		forwarder: o.Forward, ha: o.HA,
+		handlers: map[string]*handler{}, slots: make(chan struct{}, maxCalls),
 	}
 	s.bindAll()
+	if s.ha != nil {
+		s.servePairing(s.ha)
+	}
 	return s, nil
 }
 
@@ -134,13 +141,17 @@ func (s *Server) fromPassword(r *http.Request, user, password string) (auth.Acto
 	if err != nil && r.TLS == nil {
 		ap = loopback
 	}
-	acc, err := s.mail.Login.Authenticate(r.Context(), login.Attempt{
-		Service: login.Admin, Remote: ap, TLS: true, Mechanism: "BASIC", User: user, Password: []byte(password),
+	return s.checkPassword(r.Context(), user, []byte(password), ap)
+}
+
+func (s *Server) checkPassword(ctx context.Context, user string, password []byte, remote netip.Addr) (auth.Actor, error) {
+	acc, err := s.mail.Login.Authenticate(ctx, login.Attempt{
+		Service: login.Admin, Remote: remote, TLS: true, Mechanism: "BASIC", User: user, Password: password,
 	})
 	if err != nil {
 		return auth.Actor{}, op.Errorf(op.Forbidden, "login failed")
 	}
-	return s.actorOf(acc.Name, "password", r.RemoteAddr)
+	return s.actorOf(acc.Name, "password", remote.String())
 }
 
 func (s *Server) actorOf(name, how, from string) (auth.Actor, error) {

@@ -55,8 +55,13 @@ func (s *Server) status(context.Context, *Call, *op.None) (api.StatusOut, error)
 	if pic.Used > pic.Seats || pic.Wanting > 0 {
 		out.Alerts = append(out.Alerts, fmt.Sprintf("%d seats are missing: mpctl license add KEY --accept-terms", pic.Used-pic.Seats+pic.Wanting))
 	}
-	if !s.cluster.IsLeader() {
+	if cs.Leader == "" {
 		out.Alerts = append(out.Alerts, "no leader: nothing can be stored")
+	}
+	if s.ha != nil {
+		if v := s.haView(s.ha); v.Alarm != "" { // R11.60
+			out.Alerts = append(out.Alerts, v.Alarm+" (mpctl ha show)")
+		}
 	}
 	out.Healthy = len(out.Alerts) == 0
 	return out, nil

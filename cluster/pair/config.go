@@ -77,6 +77,7 @@ type Setup struct {
 	Addresses []netip.Prefix
 	Arbiter   string // "witness", "gateway" or "manual"
 	Fallback  string // arbiter when the witness does not answer: "" or "gateway"
+	Witness   *Member
 	Targets   []netip.Addr
 	StaleAuto bool // a node that was left behind may serve by itself after Timing.Stale
 	TwoCopies bool // accept no mail while there is one node

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -186,11 +187,19 @@ func (c *Controller) step(ctx context.Context) {
 			f = c.cfg.Book.Facts()
 		}
 	}
+	if f.State != Single {
+		f = c.syncWitness(f)
+	}
 	switch f.State {
 	case Single:
 		c.follow("", false)
 		c.copyTo("")
 		c.letGo(ctx)
+		if f.Aside != "" {
+			c.serve(Serving{Why: "removed from the pair"}, "", "")
+			c.cfg.Hooks.Rejoin()
+			return
+		}
 		c.serve(Serving{Accept: true}, "", "")
 	case Joining:
 		c.stepJoining(ctx, f)
@@ -205,6 +214,18 @@ func (c *Controller) step(ctx context.Context) {
 	case Merging:
 		c.stepMerging(ctx, f)
 	}
+}
+
+// syncWitness takes over the witness that the replicated set-up names.
+func (c *Controller) syncWitness(f Facts) Facts {
+	w := c.cfg.Hooks.Setup().Witness
+	if w == nil || f.Witness != nil && f.Witness.ID == w.ID && string(f.Witness.Key) == string(w.Key) && slices.Equal(f.Witness.Addrs, w.Addrs) {
+		return f
+	}
+	if err := c.setWitness(w); err != nil && c.every("witness log", 10*time.Second) {
+		c.log.Error("witness", "err", err)
+	}
+	return c.cfg.Book.Facts()
 }
 
 // every lets something happen once in d.

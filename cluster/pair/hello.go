@@ -62,6 +62,7 @@ type view struct {
 func (c *Controller) hello() Hello {
 	f := c.cfg.Book.Facts()
 	s := c.cfg.Node.Status()
+	load := c.cfg.Hooks.Load() // may ask for Status
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return Hello{
@@ -69,7 +70,7 @@ func (c *Controller) hello() Hello {
 		State: f.State, Epoch: f.Epoch, Turn: f.Turn, Primary: f.Primary, Took: f.Took, Stale: f.Stale, History: f.History,
 		Last: s.LastIndex, Applied: s.AppliedIndex, Missing: c.missing, Leader: s.Leader, Voters: s.Voters, Open: c.open,
 		Copies: c.mirror == f.Peer.ID && f.Peer.ID != "", Floor: c.floor,
-		Address: c.holds, Verdict: c.verdict, Since: c.now() - c.started, Wall: c.cfg.Wall(), Load: c.cfg.Hooks.Load(),
+		Address: c.holds, Verdict: c.verdict, Since: c.now() - c.started, Wall: c.cfg.Wall(), Load: load,
 	}
 }
 

@@ -65,6 +65,10 @@ func (c *Controller) Join(cluster string, self, peer Member, history History, ep
 func (c *Controller) SetWitness(m *Member) error {
 	c.act.Lock()
 	defer c.act.Unlock()
+	return c.setWitness(m)
+}
+
+func (c *Controller) setWitness(m *Member) error {
 	err := c.cfg.Book.Update(func(f *Facts) error {
 		f.Witness = m
 		f.Report = f.Report || m != nil && f.State == Paired // it must learn that both are in sync
@@ -153,4 +157,19 @@ func (c *Controller) Disband(ctx context.Context) error {
 		return err
 	}
 	return c.changed()
+}
+
+// Leave makes this node an empty single one, after its primary has removed it: what it has is
+// put aside, and Hooks.Rejoin starts it anew.
+func (c *Controller) Leave() error {
+	c.act.Lock()
+	defer c.act.Unlock()
+	if err := c.cfg.Book.Update(func(f *Facts) error {
+		*f = Facts{State: Single, Aside: fmt.Sprintf("removed-%d-%d", f.Epoch, c.cfg.Wall().Unix())}
+		return nil
+	}); err != nil {
+		return err
+	}
+	c.kick()
+	return nil
 }

@@ -12,6 +12,7 @@ const (
 	Session Proto = "mp-session/1" // client sessions handed to the peer
 	Call    Proto = "mp-call/1"    // request and answer, served by this package
 	Lease   Proto = "mp-lease/1"   // lease frames
+	Admin   Proto = "mp-admin/1"   // administration passed on to the leader
 	Pair    Proto = "mp-pair/1"    // pairing, open to keys that are not pinned
 )
 
@@ -30,11 +31,12 @@ var protocols = map[Proto]traits{
 	Session: {conns: 20_000, stalled: 2 * time.Minute},
 	Call:    {conns: 16, stalled: 5 * time.Second},
 	Lease:   {conns: 16, stalled: 5 * time.Second},
+	Admin:   {conns: 64, stalled: time.Minute},
 	Pair:    {conns: 4, stalled: 10 * time.Second}, // of all strangers together
 }
 
 // linkProtos are those that need a pinned key.
-var linkProtos = []string{string(Raft), string(Body), string(Session), string(Call), string(Lease)}
+var linkProtos = []string{string(Raft), string(Body), string(Session), string(Call), string(Lease), string(Admin)}
 
 // status is the octet that the accepting side sends first.
 type status byte

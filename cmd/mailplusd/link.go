@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"mailplusd/cluster"
@@ -22,7 +25,7 @@ func (n *node) openLink(context.Context) (err error) {
 		return err
 	}
 	if f := n.book.Facts(); f.Aside != "" {
-		if err := cluster.MoveAside(n.path("raft"), f.Aside); err != nil {
+		if err := n.putAside(f); err != nil {
 			return err
 		}
 		if err := n.book.Update(func(f *pair.Facts) error { f.Aside = ""; return nil }); err != nil {
@@ -47,6 +50,25 @@ func (n *node) openLink(context.Context) (err error) {
 	n.later(func() { n.done("node link", n.link.Close()) })
 	n.identity = identity
 	return n.openWords()
+}
+
+// putAside keeps what does not belong to this node's history any more: the log, or after a
+// removal from the pair all mail.
+func (n *node) putAside(f pair.Facts) error {
+	if f.State != pair.Single {
+		return cluster.MoveAside(n.path("raft"), f.Aside)
+	}
+	dir := n.path(f.Aside)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, part := range []string{"raft", "state", "bodies"} {
+		err := os.Rename(n.path(part), filepath.Join(dir, part))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // openWords takes in what guards of dead processes say: signed datagrams at the link's port.

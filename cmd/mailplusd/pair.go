@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -84,6 +83,7 @@ func (n *node) openPair(context.Context) error {
 		return nil
 	}
 	n.link.Handle(forward.Method, n.fromPeer(forward.Serve(n.cluster)))
+	n.takeMerge()
 	settings, err := leaseSettings(n.cfg.Lease)
 	if err != nil {
 		return err
@@ -124,6 +124,7 @@ func (n *node) openPair(context.Context) error {
 			n.log.Error("bodies for the other node", "err", err)
 		}
 	}()
+	n.ha = &server.HA{Controller: ctl, Link: n.link, Book: n.book, Loopback: kind == vip.KindLoopback, Formats: formats()}
 	n.later(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -145,6 +146,18 @@ func (n *node) vips() []model.VIP {
 	p, err := n.state.Pair()
 	if err != nil {
 		return nil
+	}
+	// The interface may have another name on this node: it is the one with the link's address.
+	for i, v := range p.VIPs {
+		for _, a := range n.book.Facts().Self.Addrs {
+			ap, err := netip.ParseAddrPort(a)
+			if err != nil || !v.SameSubnet(ap.Addr()) {
+				continue
+			}
+			if own, ok, err := vip.Owner(ap.Addr()); err == nil && ok {
+				p.VIPs[i].Interface = own.Interface
+			}
+		}
 	}
 	return p.VIPs
 }
@@ -193,6 +206,12 @@ func (h *hooks) Setup() pair.Setup {
 		return pair.Setup{Arbiter: string(model.ArbiterGateway)}
 	}
 	s := pair.Setup{Arbiter: string(p.Arbiter.Mode), StaleAuto: p.Arbiter.Mode == model.ArbiterGateway}
+	if p.Arbiter.Fallback {
+		s.Fallback = "gateway"
+	}
+	if p.Arbiter.Witness != "" && p.Arbiter.WitnessID != "" {
+		s.Witness = &pair.Member{ID: p.Arbiter.WitnessID, Addrs: []string{p.Arbiter.Witness}, Key: p.Arbiter.WitnessKey}
+	}
 	for _, v := range p.VIPs {
 		s.Addresses = append(s.Addresses, v.Prefix)
 	}
@@ -292,9 +311,8 @@ func (h *hooks) Rejoin() {
 
 // Load implements pair.Hooks.
 func (h *hooks) Load() []byte {
-	raw, err := json.Marshal(server.ReadLoad())
-	if err != nil {
-		return nil
+	if s := h.n.plane.Load(); s != nil {
+		return s.NodeLoad()
 	}
-	return raw
+	return nil
 }

@@ -43,8 +43,10 @@ type node struct {
 	proposer  *proposer
 	floating  *floating
 	hooks     *hooks
+	ha        *server.HA
 	ctl       *pair.Controller
 	pair      atomic.Pointer[pair.Controller] // the same, for who may come early or late
+	plane     atomic.Pointer[server.Server]   // the admin plane, for who may come early
 	accepting atomic.Bool                     // mail may be accepted
 	again     chan struct{}                   // the node is to start anew
 
@@ -193,6 +195,32 @@ func (n *node) openCluster(ctx context.Context) (err error) {
 	return err
 }
 
+// forwarder is the way of the admin plane to the node that leads.
+func (n *node) forwarder() server.Forwarder {
+	if n.link == nil {
+		return nil
+	}
+	return adminWay{n}
+}
+
+type adminWay struct{ n *node }
+
+// Leader implements server.Forwarder.
+func (w adminWay) Leader() (string, bool) {
+	l := w.n.cluster.Leadership()
+	return l.Leader, l.Self
+}
+
+// Dial implements server.Forwarder.
+func (w adminWay) Dial(ctx context.Context, node string) (net.Conn, error) {
+	return w.n.link.Dial(ctx, node, transport.Admin)
+}
+
+// WaitApplied implements server.Forwarder.
+func (w adminWay) WaitApplied(ctx context.Context, index uint64) error {
+	return w.n.cluster.WaitApplied(ctx, index)
+}
+
 // caller makes calls to the other node.
 func (n *node) caller() forward.Caller {
 	if n.link == nil {
@@ -218,16 +246,20 @@ func (n *node) isReady() bool { return n.accepting.Load() }
 
 // openAdmin opens the admin socket and, when asked for, the TLS listener.
 func (n *node) openAdmin(context.Context) (err error) {
-	n.admin, err = server.New(server.Options{Mail: n.mail, Cluster: n.cluster, Log: n.log, Node: n.cfg.Name, Data: n.cfg.Data})
+	n.admin, err = server.New(server.Options{Mail: n.mail, Cluster: n.cluster, Log: n.log, Node: n.cfg.Name, Data: n.cfg.Data, HA: n.ha, Forward: n.forwarder()})
 	if err != nil {
 		return err
 	}
+	n.plane.Store(n.admin)
 	l, err := server.ListenUnix(n.cfg.Socket)
 	if err != nil {
 		return err
 	}
 	n.admin.Serve(l)
 	n.later(n.admin.Close)
+	if n.link != nil {
+		n.admin.ServeNodes(peerOnly{n.link.Listen(transport.Admin), n.book})
+	}
 	if n.cfg.AdminTLS == "" {
 		return nil
 	}

@@ -23,7 +23,7 @@ func witnessCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "witness", Short: "run the witness of a pair: it decides which node may serve alone", Args: cobra.NoArgs,
 		Long: "Run a witness on a third machine. It keeps one small record and sees no mail. Started without a\n" +
-			"pair it prints a token; `mpctl ha witness add ADDRESS --token-file -` on the primary takes it in.",
+			"pair it prints a token; `mpctl ha witness add ADDRESS --invite-file -` on the primary takes it in.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runWitness(cmd.Context(), witnessConfig{data, listen, name, lease, level, ttl})
 		},
@@ -110,7 +110,7 @@ func runWitness(ctx context.Context, cfg witnessConfig) error {
 		if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
 			host, _ = os.Hostname()
 		}
-		fmt.Printf("take it in, on the primary, within %s:\n  echo %s | mpctl ha witness add %s --token-file -\n", cfg.ttl, token, net.JoinHostPort(host, port))
+		fmt.Printf("take it in, on the primary, within %s:\n  echo %s | mpctl ha witness add %s --invite-file -\n", cfg.ttl, token, net.JoinHostPort(host, port))
 	}
 	daemon.SdNotify(false, daemon.SdNotifyReady)
 	<-ctx.Done()

@@ -58,6 +58,8 @@ type Arbiter struct {
 	Targets    []string    `cbor:"2,keyasint,omitempty" json:"targets,omitempty"` // gateway: addresses; none: the default gateway
 	Witness    string      `cbor:"3,keyasint,omitempty" json:"witness,omitempty"` // witness: HOST:PORT
 	WitnessKey []byte      `cbor:"4,keyasint,omitempty" json:"witness_key,omitempty"`
+	WitnessID  string      `cbor:"5,keyasint,omitempty" json:"witness_id,omitempty"` // its name on the link
+	Fallback   bool        `cbor:"6,keyasint,omitempty" json:"fallback,omitempty"`   // the gateway rule decides where the witness can't be asked
 }
 
 // SharingMode says whether the secondary serves sessions too.

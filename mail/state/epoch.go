@@ -230,6 +230,9 @@ func (s *State) History() ([]*Epoch, error) { return Epochs.List(s, "") }
 // Pair reads the facts of the pair; ErrNotFound on a node that was never paired.
 func (s *State) Pair() (*model.Pair, error) { return Pairs.Get(s, pairRow) }
 
+// ReadPair is Pair inside a transaction.
+func ReadPair(tx *Tx) (*model.Pair, error) { return Pairs.Get(tx, pairRow) }
+
 // StorePair validates and stores the facts of the pair; Delete the row with DropPair.
 func StorePair(tx *Tx, p *model.Pair) error {
 	if err := p.Validate(); err != nil {
