@@ -143,18 +143,19 @@ func (l *bodyLinks) Close() {
 }
 
 // wantedBodies names the bodies that the state refers to, those of the newest messages first.
-// Names may come twice.
-func wantedBodies(s *state.State) iter.Seq[body.ID] {
+// Names may come twice. When the state can't be read to its end, the names end early and *failed
+// says why: then nothing may be concluded from a back-fill that found nothing missing.
+func wantedBodies(s *state.State, failed *error) iter.Seq[body.ID] {
 	return func(yield func(body.ID) bool) {
 		more := true
-		s.RecentBodies(recentPerMailbox, func(id model.BodyID) bool {
+		*failed = s.RecentBodies(recentPerMailbox, func(id model.BodyID) bool {
 			more = yield(body.ID(id))
 			return more
 		})
 		var after model.BodyID
-		for more {
+		for more && *failed == nil {
 			page, err := s.BodiesAfter(after, bodyPage)
-			if err != nil || len(page) == 0 {
+			if *failed = err; err != nil || len(page) == 0 {
 				return
 			}
 			for _, id := range page {

@@ -266,7 +266,9 @@ func (h *hooks) fill(node string) {
 	defer h.wg.Done()
 	h.n.links.puller.SetPeer(node)
 	began := h.n.state.Applied()
-	st, err := h.n.links.puller.Backfill(h.ctx, wantedBodies(h.n.state), body.BackfillOptions{})
+	var unread error
+	st, err := h.n.links.puller.Backfill(h.ctx, wantedBodies(h.n.state, &unread), body.BackfillOptions{})
+	err = errors.Join(err, unread)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.filling = ""
