@@ -28,6 +28,7 @@ func (s *State) openDB(dir string, fresh bool) (*handle, error) {
 	opts := &pebble.Options{
 		Cache:              cache,
 		DisableWAL:         true,
+		FS:                 s.fs,
 		ErrorIfNotExists:   !fresh,
 		Merger:             refMerger,
 		MemTableSize:       16 << 20,

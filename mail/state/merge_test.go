@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"mailplusd/mail/model"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // split is one mail system that was cut in two: a goes on, b is forced (unless a test says
@@ -30,7 +32,7 @@ var splitTime = time.Unix(1_800_000_000, 0)
 
 func newSide(t testing.TB, node uint16, log []LogEntry) *side {
 	t.Helper()
-	s, err := Open(Options{Dir: t.TempDir(), Node: node, Cache: 1 << 20, Now: func() time.Time { return splitTime }})
+	s, err := Open(Options{Dir: t.TempDir(), Node: node, Cache: 1 << 20, fs: vfs.NewMem(), Now: func() time.Time { return splitTime }})
 	if err != nil {
 		t.Fatal(err)
 	}

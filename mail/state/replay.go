@@ -28,6 +28,7 @@ type Replay struct {
 	loser  string
 	snap   snapshot
 	rule   *Regime
+	closed bool
 
 	boxes []MergeMailbox
 	added map[model.MailboxID]map[model.UID]addedNote
@@ -66,8 +67,13 @@ func (s *State) NewReplay(loser string, node uint16, fork uint64) (*Replay, erro
 // Branch names what is merged.
 func (r *Replay) Branch() Branch { return r.branch }
 
-// Close ends the replay.
-func (r *Replay) Close() { r.snap.Close() }
+// Close ends the replay. It may be called more than once.
+func (r *Replay) Close() {
+	if !r.closed {
+		r.closed = true
+		r.snap.Close()
+	}
+}
 
 func (r *Replay) notes(kind byte, fn func(rest []byte, n *note) error) error {
 	return scanNotes(r.snap, r.rule, kind, nil, r.branch.Fork, fn)

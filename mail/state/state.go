@@ -14,6 +14,7 @@ import (
 	"mailplusd/mail/model"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // Format is the version of the database's layout. A database of a higher version is
@@ -31,6 +32,7 @@ type State struct {
 	db         atomic.Pointer[handle]
 	dir        string
 	cacheSize  int64
+	fs         vfs.FS
 	log        *slog.Logger
 	applied    atomic.Uint64
 	appliedAt  atomic.Int64 // time of the newest applied entry
@@ -63,6 +65,8 @@ type Options struct {
 	Logger *slog.Logger
 	Cache  int64            // octets of pebble's block cache; 0: 32 MiB
 	Now    func() time.Time // nil: time.Now
+
+	fs vfs.FS // of tests that need no disk; nil: the disk
 }
 
 // maxCachedMailboxes bounds the rows kept in memory for Apply.
@@ -71,7 +75,7 @@ const maxCachedMailboxes = 20_000
 // Open opens or makes the database in o.Dir.
 func Open(o Options) (*State, error) {
 	s := &State{
-		dir: o.Dir, cacheSize: o.Cache, log: o.Logger, node: o.Node, now: o.Now, bus: newBus(),
+		dir: o.Dir, cacheSize: o.Cache, fs: o.fs, log: o.Logger, node: o.Node, now: o.Now, bus: newBus(),
 		mailboxes: map[model.MailboxID]*model.Mailbox{},
 	}
 	s.inboxes = map[model.AccountID]model.MailboxID{}
