@@ -7,7 +7,7 @@ DESTDIR ?=
 VERSION := $(shell sed -n 's/.*Version *= "\(.*\)"/\1/p' mail/model/version.go)
 export CGO_ENABLED ?= 0
 
-.PHONY: bench-restart all build run test unit stories race fuzz bench bench-peers check lint docs install deb tools clean
+.PHONY: bench-idle bench-restart all build run test unit stories race fuzz bench bench-peers check lint docs install deb tools clean
 
 all: build
 
@@ -61,6 +61,10 @@ bench-peers: build
 # Time to serve again with 1,000,000 messages (COUNT=n for another number); fills a directory first, which takes minutes.
 bench-restart: build
 	packaging/bench-restart.sh $(COUNT)
+
+# Resident memory of idle IMAP connections, in clear text and with TLS (COUNT="1000 10000").
+bench-idle: build
+	packaging/bench-idle.sh $(COUNT)
 
 install: build
 	install -D -m 0755 $(BIN)/mailplusd $(DESTDIR)$(PREFIX)/sbin/mailplusd

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -101,6 +102,10 @@ func runOnce(ctx context.Context, cfg Config) (err error) {
 	n.announce()
 	daemon.SdNotify(false, daemon.SdNotifyReady)
 	debug.FreeOSMemory() // what starting took is not needed again
+	quiet, stopTrim := context.WithCancel(ctx)
+	var trims sync.WaitGroup
+	trims.Go(func() { trim(quiet) })
+	n.later(func() { stopTrim(); trims.Wait() })
 	select {
 	case <-ctx.Done():
 		log.Info("stopping: finishing what has been accepted")

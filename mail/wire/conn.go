@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,6 +67,10 @@ type Conn struct {
 	reading bool // a read is under way: nothing lies unread
 	bye     []byte
 	werr    error
+
+	cmu     sync.Mutex
+	cancels []*context.CancelFunc // of Context
+	gone    bool                  // closed: contexts end at once
 
 	in, sent  atomic.Int64
 	traceIn   atomic.Int32
@@ -208,6 +213,7 @@ func (c *Conn) Abort(why string) {
 func (c *Conn) finish() error {
 	err := c.raw.Close()
 	close(c.done)
+	c.cancelContexts()
 	if c.onClose != nil {
 		c.onClose()
 	}
@@ -264,20 +270,37 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 // Timeouts.Write.
 func (c *Conn) SetWriteDeadline(time.Time) error { return nil }
 
-// Context returns a context that ends with the connection.
+// Context returns a context that ends with the connection. It needs no goroutine: thousands of
+// connections wait, and a stack for each of them would be most of what they take.
 func (c *Conn) Context(parent context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(parent)
-	stop := make(chan struct{})
-	go func() {
-		select {
-		case <-c.done:
-			cancel()
-		case <-ctx.Done():
-		case <-stop:
+	own := &cancel
+	c.cmu.Lock()
+	c.cancels = append(c.cancels, own)
+	gone := c.gone
+	c.cmu.Unlock()
+	if gone {
+		cancel()
+	}
+	return ctx, func() {
+		c.cmu.Lock()
+		if i := slices.Index(c.cancels, own); i >= 0 {
+			c.cancels = slices.Delete(c.cancels, i, i+1)
 		}
-	}()
-	var once sync.Once
-	return ctx, func() { once.Do(func() { close(stop) }); cancel() }
+		c.cmu.Unlock()
+		cancel()
+	}
+}
+
+// cancelContexts ends the contexts of a connection that is closed.
+func (c *Conn) cancelContexts() {
+	c.cmu.Lock()
+	all := c.cancels
+	c.cancels, c.gone = nil, true
+	c.cmu.Unlock()
+	for _, cancel := range all {
+		(*cancel)()
+	}
 }
 
 // addrIP returns the IP of a socket address in its canonical form.

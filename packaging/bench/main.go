@@ -2,6 +2,7 @@
 // the other in one run, so that the ratio means something on a noisy machine.
 //
 //	bench -server NAME=SMTP,IMAP [-server …] -user u1,u2 -password P
+//	bench -idle 1000 -imap ADDRESS [-tls] -pid PID -password P
 package main
 
 import (
@@ -44,8 +45,21 @@ func main() {
 	rounds := flag.Int("rounds", 3, "rounds; the median is shown")
 	scale := flag.Float64("scale", 1, "share of the messages to send")
 	big := flag.Int("mailbox", 20000, "messages in the mailbox that is listed; 0: don't")
+	idle := flag.Int("idle", 0, "measure the resident memory of this many idle IMAP connections instead")
+	imap := flag.String("imap", "127.0.0.1:2143", "with -idle: the server's IMAP address")
+	useTLS := flag.Bool("tls", false, "with -idle: TLS from the start")
+	pid := flag.Int("pid", 0, "with -idle: the server's process")
+	settle := flag.Duration("settle", 40*time.Second, "with -idle: pause before memory is read again")
 	flag.Parse()
 	names := strings.Split(*users, ",")
+	if *idle > 0 {
+		r := idleRun{addr: *imap, user: names[0], password: *password, tls: *useTLS, pid: *pid, settle: *settle}
+		if err := r.measure(*idle); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	rcpts := make([]string, len(names))
 	for i, n := range names {
 		rcpts[i] = n + "@" + *domain
