@@ -34,6 +34,8 @@ type logStore struct {
 	fail func(error) error // records the fault, gives it back
 	ok   func() error      // the recorded fault
 	keep atomic.Uint64     // entries from here on are not removed from the front; 0: no bound
+
+	writes, entries atomic.Uint64 // calls of StoreLogs, and what they brought
 }
 
 func boltOptions() *bbolt.Options {
@@ -183,7 +185,15 @@ func (s *logStore) write(what string, change func() error) error {
 func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
 
 func (s *logStore) StoreLogs(logs []*raft.Log) error {
+	s.count(logs)
 	return s.write("write entries", func() error { return s.BoltStore.StoreLogs(logs) })
+}
+
+// count counts a write of entries. Each one is a transaction of bbolt, with two fdatasyncs:
+// the pages, then the root.
+func (s *logStore) count(logs []*raft.Log) {
+	s.writes.Add(1)
+	s.entries.Add(uint64(len(logs)))
 }
 
 // DeleteRange removes entries from the front in steps, so that appending goes on

@@ -26,6 +26,8 @@ type Status struct {
 	SnapshotTime  time.Time
 	LogBytes      int64     // octets that the log takes, estimated
 	LogFileBytes  int64     // size of raft.db
+	LogWrites     uint64    // writes of the log since the start; each syncs the disk twice
+	LogEntries    uint64    // entries they brought
 	TrailingLogs  uint64    // entries that the next snapshot leaves in the log
 	LastContact   time.Time // of a follower with its leader; zero: never
 	Fault         string    // why the node has stopped; empty: it has not
@@ -45,6 +47,8 @@ func (n *Node) Status() Status {
 		StateIndex:   n.fsm.fsm.Applied(),
 		TrailingLogs: r.ReloadableConfig().TrailingLogs,
 		LastContact:  r.LastContact(),
+		LogWrites:    n.store.writes.Load(),
+		LogEntries:   n.store.entries.Load(),
 	}
 	s.Epoch = EpochOf(s.Term)
 	switch r.State() {

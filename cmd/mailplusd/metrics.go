@@ -69,6 +69,8 @@ func (n *node) register(reg *prometheus.Registry) {
 	counter("body_fsyncs_total", "fdatasync calls of the body store", func() float64 { return float64(n.bodies.Stats().Fsyncs) })
 	counter("body_appends_total", "bodies stored", func() float64 { return float64(n.bodies.Stats().Appends) })
 	gauge("body_bytes", "octets of all segments", func() float64 { return float64(n.bodies.Stats().Bytes) })
+	counter("raft_log_writes_total", "writes of the replicated log, with two fdatasync calls each", func() float64 { return float64(n.cluster.Status().LogWrites) })
+	counter("raft_log_entries_total", "entries that these writes brought", func() float64 { return float64(n.cluster.Status().LogEntries) })
 	gauge("raft_applied_index", "last applied entry", func() float64 { return float64(n.cluster.Status().AppliedIndex) })
 	gauge("leader", "1 while this node leads", func() float64 {
 		if n.cluster.IsLeader() {

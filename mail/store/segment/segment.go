@@ -156,7 +156,10 @@ type Store struct {
 	puts   chan *put
 	done   chan struct{}
 	closed atomic.Bool
-	wg     sync.WaitGroup
+	spools atomic.Int64 // spools that are open: bodies to come
+
+	syncTime time.Duration // of an fdatasync, in the mean of the last ones; the writer's own
+	wg       sync.WaitGroup
 
 	mu    sync.Mutex
 	files map[uint32]*file

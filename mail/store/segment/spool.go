@@ -31,7 +31,10 @@ type Spool struct {
 }
 
 // NewSpool begins a body of limit octets at most; 0: no limit.
-func (s *Store) NewSpool(limit int64) *Spool { return &Spool{s: s, limit: limit} }
+func (s *Store) NewSpool(limit int64) *Spool {
+	s.spools.Add(1)
+	return &Spool{s: s, limit: limit}
+}
 
 // Receive begins a body that the second node sends.
 func (s *Store) Receive() *Spool { return &Spool{s: s, received: true} }
@@ -191,7 +194,10 @@ func (sp *Spool) commit(ctx context.Context, prefix []byte, want *ID) (ID, int64
 
 // Abort forgets the spool; after Commit it does nothing.
 func (sp *Spool) Abort() {
-	sp.over = true
+	if !sp.over {
+		sp.over = true
+		sp.s.spools.Add(-1)
+	}
 	if st := sp.takeStream(); st != nil {
 		st.Abort()
 	}

@@ -143,27 +143,11 @@ func (s *Store) write() {
 				}
 			}
 		}
-		if last > 1 { // others are on their way: one more moment makes a larger batch
-			time.Sleep(gather)
-		}
-		size := batch[0].length()
-	more:
-		for size < maxBatch {
-			select {
-			case p := <-s.puts:
-				batch = append(batch, p)
-				size += p.length()
-			default:
-				break more
-			}
-		}
+		batch = s.gather(batch, company(last, int(s.spools.Load())), patience(s.syncTime))
 		last = len(batch)
 		s.finish(batch)
 	}
 }
-
-// gather is how long the writer waits for company when the batch before had more than one body.
-const gather = 300 * time.Microsecond
 
 func (s *Store) finish(batch []*put) {
 	err := s.commit(batch)
@@ -228,10 +212,12 @@ func (s *Store) commit(batch []*put) error {
 		s.alloc = s.end
 		return s.classify(err)
 	}
+	began := time.Now()
 	if err := unix.Fdatasync(int(s.head.f.Fd())); err != nil {
 		s.fatal = fmt.Errorf("%w: %w", ErrFatal, err)
 		return s.fatal
 	}
+	s.syncTime += (time.Since(began) - s.syncTime) / 8
 	s.mu.Lock()
 	s.end = off
 	s.mu.Unlock()
