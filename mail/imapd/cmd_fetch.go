@@ -25,6 +25,14 @@ type fetch struct {
 	body  bool // needs the message itself
 	seen  bool // sets \Seen
 	metas map[model.UID][]byte
+	arena []byte // what metas point into, and where, reused by the next chunk
+	spans []span
+}
+
+// span is where a message's parsed headers lie in the arena.
+type span struct {
+	uid      model.UID
+	from, to int
 }
 
 func (ss *session) doFetch(p *imapparse.Parser, uid bool) error {
@@ -125,29 +133,24 @@ func (f *fetch) chunk(list []int) (missing int, err error) {
 
 func (f *fetch) loadMetas(list []int) error {
 	msgs := f.ss.view.Messages
-	want := make(map[model.UID]bool, len(list))
-	for _, i := range list {
-		want[msgs[i].UID] = true
-	}
 	if f.metas == nil {
 		f.metas = make(map[model.UID][]byte, len(list))
 	}
 	clear(f.metas)
-	var arena []byte
-	type span struct {
-		uid      model.UID
-		from, to int
-	}
-	spans := make([]span, 0, len(list))
+	f.arena, f.spans = f.arena[:0], f.spans[:0]
+	next := 0 // both are in the order of UIDs
 	err := f.ss.srv.Store.Metas(f.ss.view.Mailbox.ID, msgs[list[0]].UID, msgs[list[len(list)-1]].UID, func(uid model.UID, meta []byte) bool {
-		if want[uid] {
-			spans = append(spans, span{uid, len(arena), len(arena) + len(meta)})
-			arena = append(arena, meta...)
+		for next < len(list) && msgs[list[next]].UID < uid {
+			next++
+		}
+		if next < len(list) && msgs[list[next]].UID == uid {
+			f.spans = append(f.spans, span{uid, len(f.arena), len(f.arena) + len(meta)})
+			f.arena = append(f.arena, meta...)
 		}
 		return true
 	})
-	for _, s := range spans {
-		f.metas[s.uid] = arena[s.from:s.to]
+	for _, s := range f.spans { // now that the arena has its place
+		f.metas[s.uid] = f.arena[s.from:s.to]
 	}
 	return err
 }

@@ -27,7 +27,7 @@ func (ss *session) doSelect(p *imapparse.Parser, readOnly bool) error {
 	if err := p.End(); err != nil {
 		return usual(err)
 	}
-	v, err := view.Open(ss.srv.Store, m.ID, readOnly)
+	v, err := view.Open(ss.srv.Store, m, readOnly)
 	if err != nil {
 		return err
 	}

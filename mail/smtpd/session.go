@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"mailplusd/mail/directory"
@@ -238,7 +239,10 @@ func (ss *session) Data(r io.Reader) error {
 	limit := int64(e.Settings.Delivery.MaxSizeMB) << 20
 	sp := ss.srv.Store.NewSpool(limit)
 	defer sp.Abort()
-	if _, err := io.Copy(sp, ss.gate.Body(r)); err != nil {
+	buf := copyBuffers.Get().(*[]byte)
+	_, err := io.CopyBuffer(sp, ss.gate.Body(r), *buf)
+	copyBuffers.Put(buf)
+	if err != nil {
 		return ss.spoolReply(e, err, limit)
 	}
 	if err := ss.inspect(ctx, e, sp); err != nil {
@@ -252,6 +256,9 @@ func (ss *session) Data(r io.Reader) error {
 	ss.log.Info("accepted", "id", e.ID, "from", e.From.String(), "rcpts", len(e.Rcpts), "size", sp.Size(), "message_id", e.Facts.MessageID)
 	return &smtp.SMTPError{Code: 250, EnhancedCode: smtp.EnhancedCode{2, 0, 0}, Message: "OK: stored as " + e.ID}
 }
+
+// copyBuffers hold what is on its way from a client to a spool.
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
 
 // commitTimeout bounds how long a client waits for its 250.
 const commitTimeout = 30 * time.Second

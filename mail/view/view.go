@@ -39,10 +39,10 @@ type View struct {
 	readOnly bool
 }
 
-// Open reads a mailbox.
-func Open(s Store, id model.MailboxID, readOnly bool) (*View, error) {
-	v := &View{store: s, readOnly: readOnly, gen: s.Generation()}
-	m, err := s.View(id, 1, 1<<32-1, func(st *model.MessageState) bool {
+// Open reads a mailbox as it is now; box may be of a moment ago.
+func Open(s Store, box model.Mailbox, readOnly bool) (*View, error) {
+	v := &View{store: s, readOnly: readOnly, gen: s.Generation(), Messages: make([]Message, 0, box.Messages)}
+	m, err := s.View(box.ID, 1, 1<<32-1, func(st *model.MessageState) bool {
 		v.Messages = append(v.Messages, message(st))
 		return true
 	})

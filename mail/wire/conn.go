@@ -227,9 +227,10 @@ func (c *Conn) drain() {
 	if cw, ok := c.raw.(interface{ CloseWrite() error }); ok {
 		_ = cw.CloseWrite()
 	}
-	var scrap [4096]byte
+	scrap := bigPool.Get().(*[]byte)
+	defer bigPool.Put(scrap)
 	for range 64 {
-		if n, ok := readNow(c.raw, scrap[:], false); !ok || n <= 0 {
+		if n, ok := readNow(c.raw, (*scrap)[:4096], false); !ok || n <= 0 {
 			return
 		}
 	}
