@@ -52,7 +52,7 @@ func TestPollAfterRestore(t *testing.T) {
 	if err := s.Checkpoint(early); err != nil {
 		t.Fatal(err)
 	}
-	v, err := view.Open(s, inbox, false)
+	v, err := view.Open(s, model.Mailbox{ID: inbox}, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,10 +58,11 @@ func TestGather(t *testing.T) {
 // TestSpoolsCounted: a spool counts from its begin to its end, once.
 func TestSpoolsCounted(t *testing.T) {
 	s := open(t, t.TempDir(), 0)
-	a, b := s.NewSpool(0), s.NewSpool(0)
-	if n := s.spools.Load(); n != 2 {
-		t.Errorf("two open: %d", n)
+	a, b, c := s.NewSpool(0), s.NewSpool(0), s.Receive()
+	if n := s.spools.Load(); n != 3 {
+		t.Errorf("three open: %d", n)
 	}
+	c.Abort()
 	a.Abort()
 	a.Abort()
 	b.Write([]byte("body"))

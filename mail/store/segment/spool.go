@@ -37,7 +37,10 @@ func (s *Store) NewSpool(limit int64) *Spool {
 }
 
 // Receive begins a body that the second node sends.
-func (s *Store) Receive() *Spool { return &Spool{s: s, received: true} }
+func (s *Store) Receive() *Spool {
+	s.spools.Add(1)
+	return &Spool{s: s, received: true}
+}
 
 // Write implements io.Writer; ErrTooLarge above the limit, ErrNoSpace on a full disk.
 func (sp *Spool) Write(p []byte) (int, error) {
