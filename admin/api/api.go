@@ -6,7 +6,7 @@ import "mailplusd/admin/op"
 
 // All is every operation, in the order in which help and reference list them.
 var All = []op.Any{
-	Version, Status, SetupShow, SetupNew, ConfigShow, ConfigGet, ConfigSet, ConfigExport, ConfigImport, ConfigDiff,
+	Version, Status, SetupShow, SetupNew, SetupFromMailServer, SetupFromExchange, ConfigShow, ConfigGet, ConfigSet, ConfigExport, ConfigImport, ConfigDiff,
 	UserAdd, UserList, UserShow, UserSet, UserEnable, UserDisable, UserDelete, UserPasswd, AppPermissionShow, AppPermissionSet,
 	GroupAdd, GroupList, GroupShow, GroupSet, GroupDelete, GroupMemberAdd, GroupMemberDelete, GroupMemberList,
 	AccountListOp, AccountActivate, AccountDeactivate, AccountReset, AccountGroupList, AccountGroupActivate, AccountGroupDeactivate, AccountGroupReset,
@@ -19,7 +19,7 @@ var All = []op.Any{
 	QueueList, QueueShow, QueueResend, QueueHold, QueueRelease, QueueClear,
 	LogMailList, LogMailExport, LogFollow, AdminLogList,
 	CertList, CertShow, CertImport, CertRenew, CertDelete,
-	CheckAll, CheckDNS, CheckRDNS, CheckTime, CheckBlocklist, CheckPorts, CheckServices, CheckConfig, CheckLogin,
+	CheckAll, CheckDNS, CheckRDNS, CheckNetwork, CheckTime, CheckBlocklist, CheckPorts, CheckServices, CheckConfig, CheckLogin,
 	JobList, JobShow, JobWait, JobCancel,
 	FlowShow, FlowTrace, StorageShow, StorageVerify, StorageCompact, LockList, LockClear, TokenAdd, TokenList, TokenDelete,
 	HAShow, HAPrecheck, HADiscover, HAInvite, HACreate, HASet, HASwitchover, HARemove, HARecover, HAWait,

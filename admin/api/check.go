@@ -24,10 +24,12 @@ type CheckLoginIn struct {
 
 // Checks of the system and its surroundings.
 var (
-	CheckAll       = op.New[op.None, []Finding]("check all", op.Spec{Summary: "check everything", Effect: op.Read, Local: true})
-	CheckDNS       = op.New[CheckDNSIn, []Finding]("check dns", op.Spec{Summary: "check domain, MX and address records", Effect: op.Read, Local: true})
-	CheckRDNS      = op.New[op.None, []Finding]("check rdns", op.Spec{Summary: "check reverse DNS", Effect: op.Read, Local: true})
-	CheckPorts     = op.New[op.None, []Finding]("check ports", op.Spec{Summary: "check that the enabled ports answer", Effect: op.Read, Local: true})
+	CheckAll   = op.New[op.None, []Finding]("check all", op.Spec{Summary: "check everything", Effect: op.Read, Local: true})
+	CheckDNS   = op.New[CheckDNSIn, []Finding]("check dns", op.Spec{Summary: "check domain, MX and address records", Effect: op.Read, Local: true})
+	CheckRDNS  = op.New[op.None, []Finding]("check rdns", op.Spec{Summary: "check reverse DNS", Effect: op.Read, Local: true})
+	CheckPorts = op.New[op.None, []Finding]("check ports", op.Spec{Summary: "check that the enabled ports answer, on this machine and at the public address", Effect: op.Read, Local: true,
+		Help: "Behind a router the public address is tried through it, which most routers let through from inside; one that does not is told apart from a port that is closed as far as that can be seen from here."})
+	CheckNetwork   = op.New[op.None, []Finding]("check network", op.Spec{Summary: "check that this server is online under a fixed address, or its name follows a changing one", Effect: op.Read, Local: true})
 	CheckTime      = op.New[op.None, []Finding]("check time", op.Spec{Summary: "ask a time server: is the Internet there, is the clock right", Effect: op.Read, Local: true})
 	CheckBlocklist = op.New[op.None, []Finding]("check blocklist", op.Spec{Summary: "ask public block lists about this server's addresses", Effect: op.Read, Local: true})
 	CheckServices  = op.New[op.None, []Finding]("check services", op.Spec{Summary: "check that SMTP, IMAP and POP3 are enabled and consistent", Effect: op.Read})

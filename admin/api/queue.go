@@ -19,27 +19,38 @@ type QueueRow struct {
 	Expires  string `json:"expires" col:"GIVEN UP,wide"`
 }
 
-// QueueListIn filters; the same filters act with --all.
+// QueueFilter chooses recipients; the same filters look and act.
+type QueueFilter struct {
+	Sender     string `json:"sender" flag:"sender" help:"part of the sender"`
+	Recipient  string `json:"recipient" flag:"recipient" help:"part of the recipient"`
+	Domain     string `json:"domain" flag:"domain" help:"destination"`
+	State      string `json:"state" flag:"state" enum:"pending,processing,deferred,held" help:"where it stands"`
+	Reason     string `json:"reason" flag:"reason" help:"part of the reason"`
+	OlderThan  string `json:"older_than" flag:"older-than" help:"in the queue for longer than this, such as 2h, or since before a time"`
+	NewerThan  string `json:"newer_than" flag:"newer-than" help:"in the queue for less than this, such as 10m, or since after a time"`
+	LargerThan string `json:"larger_than" flag:"larger-than" help:"size above this: octets, or with K, M or G behind the number"`
+	SmallThan  string `json:"smaller_than" flag:"smaller-than" help:"size below this"`
+	NextBefore string `json:"next_before" flag:"next-before" help:"next attempt within this from now, such as 30m, or before a time"`
+	NextAfter  string `json:"next_after" flag:"next-after" help:"next attempt later than this from now, or after a time"`
+	Search     string `json:"search" flag:"search" help:"part of anything"`
+}
+
+// QueueListIn filters the list.
 type QueueListIn struct {
-	Sender    string `json:"sender" flag:"sender" help:"part of the sender"`
-	Recipient string `json:"recipient" flag:"recipient" help:"part of the recipient"`
-	Domain    string `json:"domain" flag:"domain" help:"destination"`
-	State     string `json:"state" flag:"state" enum:"pending,processing,deferred,held" help:"where it stands"`
-	Reason    string `json:"reason" flag:"reason" help:"part of the reason"`
-	Search    string `json:"search" flag:"search" help:"part of anything"`
-	Limit     int    `json:"limit" flag:"limit" min:"1" max:"1000000" default:"1000" help:"rows at most"`
+	QueueFilter
+	Limit int `json:"limit" flag:"limit" min:"1" max:"1000000" default:"1000" help:"rows at most"`
 }
 
 // QueueActIn names messages, or all that the filters match.
 type QueueActIn struct {
-	IDs       []string `json:"ids" arg:"1..." optional:"true" complete:"queue" help:"message"`
-	All       bool     `json:"all" flag:"all" help:"every message that the filters match"`
-	Sender    string   `json:"sender" flag:"sender" help:"part of the sender"`
-	Recipient string   `json:"recipient" flag:"recipient" help:"part of the recipient"`
-	Domain    string   `json:"domain" flag:"domain" help:"destination"`
-	State     string   `json:"state" flag:"state" enum:"pending,processing,deferred,held" help:"where it stands"`
-	Reason    string   `json:"reason" flag:"reason" help:"part of the reason"`
-	Search    string   `json:"search" flag:"search" help:"part of anything"`
+	IDs []string `json:"ids" arg:"1..." optional:"true" complete:"queue" help:"message"`
+	All bool     `json:"all" flag:"all" help:"every message that the filters match"`
+	QueueFilter
+}
+
+// QueueBulkIn is a row of --file: one message.
+type QueueBulkIn struct {
+	ID string `json:"id"`
 }
 
 // Validate wants IDs or --all, not both.
@@ -49,6 +60,9 @@ func (in *QueueActIn) Validate() error {
 	}
 	if len(in.IDs) > 0 && in.All {
 		return op.Errorf(op.Usage, "give messages or --all, not both")
+	}
+	if !in.All && in.QueueFilter != (QueueFilter{}) {
+		return op.Errorf(op.Usage, "filters choose among --all; give --all, or messages without filters")
 	}
 	return nil
 }
@@ -64,12 +78,15 @@ type QueueChanged struct {
 	Recipients int `json:"recipients" col:"RECIPIENTS"`
 }
 
+const queueHelp = "Name messages, give --all with filters, or give IDs with --file -, one a line. Filters choose recipients, IDs whole messages."
+
 // The queue (R10.47–R10.58).
 var (
-	QueueList    = op.New[QueueListIn, []QueueRow]("queue list", op.Spec{Summary: "list mail that waits for other servers, and why", Effect: op.Read})
-	QueueShow    = op.New[QueueIn, []QueueRow]("queue show", op.Spec{Summary: "show a message with every recipient", Effect: op.Read})
-	QueueResend  = op.New[QueueActIn, QueueChanged]("queue resend", op.Spec{Summary: "try now", Effect: op.Run})
-	QueueHold    = op.New[QueueActIn, QueueChanged]("queue hold", op.Spec{Summary: "don't try until released", Effect: op.Update})
-	QueueRelease = op.New[QueueActIn, QueueChanged]("queue release", op.Spec{Summary: "try again what was held", Effect: op.Update})
-	QueueClear   = op.New[QueueActIn, QueueChanged]("queue clear", op.Spec{Summary: "remove messages without telling anybody", Effect: op.Delete, Confirm: op.ConfirmYes})
+	QueueList   = op.New[QueueListIn, []QueueRow]("queue list", op.Spec{Summary: "list mail that waits for other servers, and why", Effect: op.Read})
+	QueueShow   = op.New[QueueIn, []QueueRow]("queue show", op.Spec{Summary: "show a message with every recipient", Effect: op.Read})
+	QueueResend = op.New[QueueActIn, QueueChanged]("queue resend", op.Spec{Summary: "try now", Effect: op.Run, Bulk: true, Confirm: op.ConfirmAll, Help: queueHelp,
+		Examples: []string{"mpctl queue resend 17", "mpctl queue resend --all --domain example.com --older-than 2h", "mpctl queue list --reason greylist -o name | mpctl queue resend --file -"}})
+	QueueHold    = op.New[QueueActIn, QueueChanged]("queue hold", op.Spec{Summary: "don't try until released", Effect: op.Update, Bulk: true, Confirm: op.ConfirmAll, Help: queueHelp})
+	QueueRelease = op.New[QueueActIn, QueueChanged]("queue release", op.Spec{Summary: "try again what was held", Effect: op.Update, Bulk: true, Confirm: op.ConfirmAll, Help: queueHelp})
+	QueueClear   = op.New[QueueActIn, QueueChanged]("queue clear", op.Spec{Summary: "remove messages without telling anybody", Effect: op.Delete, Bulk: true, Confirm: op.ConfirmYes, Help: queueHelp})
 )

@@ -64,6 +64,16 @@ type SetupNewIn struct {
 	Password  op.Secret `json:"password" secret:"password" optional:"true" help:"password of the first administrator"`
 }
 
+// SetupFromMailServerIn names the old package's data.
+type SetupFromMailServerIn struct {
+	Source string `json:"source" flag:"source" required:"true" help:"directory with the Mail Server package's data"`
+}
+
+// SetupFromExchangeIn names what was exported from Exchange.
+type SetupFromExchangeIn struct {
+	File string `json:"file" arg:"1" help:"settings exported from Exchange"`
+}
+
 // ConfigRow is one setting.
 type ConfigRow struct {
 	Key     string `json:"key" col:"KEY"`
@@ -113,14 +123,17 @@ type DiffRow struct {
 
 // The system as a whole.
 var (
-	Version      = op.New[op.None, VersionOut]("version", op.Spec{Summary: "show what runs", Effect: op.Read, Role: op.RoleAnyone, Early: true})
-	Status       = op.New[op.None, StatusOut]("status", op.Spec{Summary: "show health at a glance", Effect: op.Read, Early: true})
-	SetupShow    = op.New[op.None, SetupShowOut]("setup show", op.Spec{Summary: "show whether and as what this node is set up", Effect: op.Read, Early: true})
-	SetupNew     = op.New[SetupNewIn, SetupShowOut]("setup new", op.Spec{Summary: "make a new mail system of this node", Effect: op.Create, Early: true, Confirm: op.ConfirmYes, Examples: []string{"mpctl setup new --domain example.com --admin postmaster --dry-run"}})
-	ConfigShow   = op.New[ConfigShowIn, []ConfigRow]("config show", op.Spec{Summary: "list settings with their values", Effect: op.Read})
-	ConfigGet    = op.New[ConfigGetIn, ConfigValue]("config get", op.Spec{Summary: "print one setting", Effect: op.Read})
-	ConfigSet    = op.New[ConfigSetIn, []ConfigRow]("config set", op.Spec{Summary: "change settings, all of those named or none", Effect: op.Update, Examples: []string{"mpctl config set delivery.max-size=25 queue.lifetime=72"}})
-	ConfigExport = op.New[op.None, ConfigText]("config export", op.Spec{Summary: "write the settings that differ from the defaults", Effect: op.Read})
-	ConfigImport = op.New[ConfigImportIn, []ConfigRow]("config import", op.Spec{Summary: "set what config export wrote", Effect: op.Update})
-	ConfigDiff   = op.New[ConfigImportIn, []DiffRow]("config diff", op.Spec{Summary: "compare the settings with a file of config export", Effect: op.Read})
+	Version   = op.New[op.None, VersionOut]("version", op.Spec{Summary: "show what runs", Effect: op.Read, Role: op.RoleAnyone, Early: true})
+	Status    = op.New[op.None, StatusOut]("status", op.Spec{Summary: "show health at a glance", Effect: op.Read, Early: true})
+	SetupShow = op.New[op.None, SetupShowOut]("setup show", op.Spec{Summary: "show whether and as what this node is set up", Effect: op.Read, Early: true})
+	SetupNew  = op.New[SetupNewIn, SetupShowOut]("setup new", op.Spec{Summary: "make a new mail system of this node", Effect: op.Create, Early: true, Confirm: op.ConfirmYes,
+		Help: "At a terminal it asks for the network interface, shows what it is going to do, and asks before it does it. Anywhere else give --interface and --yes; mpctl net interface list names the interfaces.", Examples: []string{"mpctl setup new --domain example.com --admin postmaster --dry-run"}})
+	SetupFromMailServer = op.New[SetupFromMailServerIn, SetupShowOut]("setup from-mailserver", op.Spec{Summary: "make a system with the data of the Mail Server package (not in this version)", Effect: op.Create, Early: true, Confirm: op.ConfirmYes})
+	SetupFromExchange   = op.New[SetupFromExchangeIn, SetupShowOut]("setup from-exchange", op.Spec{Summary: "make a system with settings of Exchange (not in this version)", Effect: op.Create, Early: true, Confirm: op.ConfirmYes})
+	ConfigShow          = op.New[ConfigShowIn, []ConfigRow]("config show", op.Spec{Summary: "list settings with their values", Effect: op.Read})
+	ConfigGet           = op.New[ConfigGetIn, ConfigValue]("config get", op.Spec{Summary: "print one setting", Effect: op.Read})
+	ConfigSet           = op.New[ConfigSetIn, []ConfigRow]("config set", op.Spec{Summary: "change settings, all of those named or none", Effect: op.Update, Examples: []string{"mpctl config set delivery.max-size=25 queue.lifetime=72"}})
+	ConfigExport        = op.New[op.None, ConfigText]("config export", op.Spec{Summary: "write the settings that differ from the defaults", Effect: op.Read})
+	ConfigImport        = op.New[ConfigImportIn, []ConfigRow]("config import", op.Spec{Summary: "set what config export wrote", Effect: op.Update})
+	ConfigDiff          = op.New[ConfigImportIn, []DiffRow]("config diff", op.Spec{Summary: "compare the settings with a file of config export", Effect: op.Read})
 )

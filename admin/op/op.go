@@ -54,11 +54,12 @@ func (r Role) String() string { return roleNames[r] }
 // Confirm is what an operation asks before it acts.
 type Confirm uint8
 
-// Confirmations: none, --yes, or --confirm=NAME for what can't be undone.
+// Confirmations: none, --yes, --confirm=NAME for what can't be undone, or --yes when it is for --all.
 const (
 	ConfirmNone Confirm = iota
 	ConfirmYes
 	ConfirmName
+	ConfirmAll
 )
 
 // Spec is what a declaration says besides its types.

@@ -29,6 +29,10 @@ func (s *Server) logChange(tx *state.Tx, c *Call) error {
 	if c.Op == nil || c.Op.Spec().Effect == op.Read || s.mail.State.Current().System.SetUp == 0 {
 		return nil
 	}
+	return s.putEvent(tx, c)
+}
+
+func (s *Server) putEvent(tx *state.Tx, c *Call) error {
 	c.event.Diff = nil
 	for _, d := range c.diff {
 		c.event.Diff = append(c.event.Diff, model.FieldDiff(d))
@@ -55,7 +59,8 @@ func (s *Server) audit(ctx context.Context, c *Call, err error) {
 }
 
 // change runs a transaction together with its line in the admin log, or only tries it in a dry run.
-func (s *Server) change(ctx context.Context, c *Call, fn func(*state.Tx) error) error {
+// out takes the results of the operations that fn has added with Also.
+func (s *Server) change(ctx context.Context, c *Call, fn func(*state.Tx) error, out ...any) error {
 	before := slices.Clip(c.diff)
 	work := func(tx *state.Tx) error {
 		c.diff = before // an earlier try was overtaken by another change
@@ -67,7 +72,7 @@ func (s *Server) change(ctx context.Context, c *Call, fn func(*state.Tx) error) 
 	if c.DryRun {
 		return s.mail.State.Try(work)
 	}
-	err := s.mail.State.Update(ctx, work)
+	err := s.mail.State.Update(ctx, work, out...)
 	c.logged = c.logged || err == nil
 	return err
 }

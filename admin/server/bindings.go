@@ -12,6 +12,8 @@ func (s *Server) bindAll() {
 	bind(s, api.Status, s.status)
 	bind(s, api.SetupShow, s.setupShow)
 	bind(s, api.SetupNew, s.setupNew)
+	bind(s, api.SetupFromMailServer, setupFrom[api.SetupFromMailServerIn]("the Mail Server package"))
+	bind(s, api.SetupFromExchange, setupFrom[api.SetupFromExchangeIn]("Exchange"))
 	bind(s, api.ConfigShow, s.configShow)
 	bind(s, api.ConfigGet, s.configGet)
 	bind(s, api.ConfigSet, s.configSet)
@@ -106,10 +108,15 @@ func (s *Server) bindServices() {
 	bind(s, api.DeliveryAuthSet, s.authSet)
 	bind(s, api.QueueList, s.queueList)
 	bind(s, api.QueueShow, s.queueShow)
+	queueKey := func(r *api.QueueBulkIn) string { return r.ID }
 	bind(s, api.QueueResend, s.queueAct(state.QueueResend))
+	bindBulk(s, api.QueueResend, queueKey, nil, s.bulkQueueAct(state.QueueResend))
 	bind(s, api.QueueHold, s.queueAct(state.QueueHold))
+	bindBulk(s, api.QueueHold, queueKey, nil, s.bulkQueueAct(state.QueueHold))
 	bind(s, api.QueueRelease, s.queueAct(state.QueueRelease))
+	bindBulk(s, api.QueueRelease, queueKey, nil, s.bulkQueueAct(state.QueueRelease))
 	bind(s, api.QueueClear, s.queueAct(state.QueueClear))
+	bindBulk(s, api.QueueClear, queueKey, nil, s.bulkQueueAct(state.QueueClear))
 }
 
 func (s *Server) bindRest() {
@@ -125,6 +132,7 @@ func (s *Server) bindRest() {
 	bind(s, api.CheckAll, s.checkAll)
 	bind(s, api.CheckDNS, s.checkDNS)
 	bind(s, api.CheckRDNS, s.checkRDNS)
+	bind(s, api.CheckNetwork, s.checkNetwork)
 	bind(s, api.CheckTime, s.checkTime)
 	bind(s, api.CheckBlocklist, s.checkBlocklist)
 	bind(s, api.CheckPorts, s.checkPorts)

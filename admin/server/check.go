@@ -1,9 +1,7 @@
 package server
 
 import (
-	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -14,7 +12,6 @@ import (
 
 	"mailplusd/admin/api"
 	"mailplusd/admin/op"
-	"mailplusd/mail/login"
 	"mailplusd/mail/model"
 
 	"github.com/miekg/dns"
@@ -214,52 +211,6 @@ func (s *Server) checkRDNS(ctx context.Context, _ *Call, _ *op.None) ([]api.Find
 	return f, nil
 }
 
-// checkPorts speaks to every enabled listener (R2.55, R2.61 as far as can be seen from here).
-func (s *Server) checkPorts(ctx context.Context, _ *Call, _ *op.None) ([]api.Finding, error) {
-	f := findings{}
-	for _, l := range s.listeners(s.mail.State.Current()) {
-		if !l.Enabled {
-			continue
-		}
-		subject := fmt.Sprintf("%s, port %d", l.Name, l.Port)
-		if l.Address == "" {
-			f.add("error", "ports", subject, "free the port, or mpctl service "+strings.TrimSuffix(l.Name, "s")+" set --port OTHER", "is not open: %s", l.Error)
-			continue
-		}
-		greeting, err := greet(ctx, l.Address, l.TLS == "implicit")
-		if err != nil {
-			f.add("error", "ports", subject, "mpctl service show; journalctl -u mailplusd", "does not answer at %s: %v", l.Address, err)
-			continue
-		}
-		f.add("ok", "ports", subject, "", "answers: %s", greeting)
-	}
-	f.add("info", "ports", "from outside", "test from another network: telnet "+s.mail.State.Current().System.Hostname+" 25", "whether router and firewall let connections in can't be seen from here")
-	return f, nil
-}
-
-func greet(ctx context.Context, address string, implicit bool) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return "", err
-	}
-	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(host, port))
-	if err != nil {
-		return "", err
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
-	if implicit {
-		c = tls.Client(c, &tls.Config{InsecureSkipVerify: true}) // our own listener: that it speaks TLS is the question
-	}
-	line, err := bufio.NewReader(c).ReadString('\n')
-	return strings.TrimSpace(line), err
-}
-
 func (s *Server) checkServices(context.Context, *Call, *op.None) ([]api.Finding, error) {
 	f := findings{}
 	set := s.mail.State.Current()
@@ -286,11 +237,27 @@ func word(on bool) string {
 	return "off"
 }
 
+// needsAuth names the features that are set and do nothing without SMTP authentication (R7.28).
+func needsAuth(d *model.Delivery) (out []string) {
+	for name, on := range map[string]bool{"delivery.sender-match": d.SenderMatch, "delivery.skip-match-trusted": d.SkipTrusted, "delivery.lan-exempt": d.LANExempt} {
+		if on {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 func (s *Server) checkConfig(context.Context, *Call, *op.None) ([]api.Finding, error) {
 	f := findings{}
 	set := s.mail.State.Current()
 	if !set.Delivery.AuthEnabled {
-		f.add("warning", "config", "delivery.auth", "mpctl delivery auth set --enable on", "is off: daily quotas and the sender check have no effect, and the local network relays freely")
+		f.add("warning", "config", "delivery.auth", "mpctl delivery auth set --enable on", "is off: the local network sends to other servers freely, and nobody can log in to send from elsewhere")
+		for _, x := range needsAuth(&set.Delivery) {
+			f.add("warning", "config", x, "mpctl delivery auth set --enable on", "is inactive while delivery.auth is off")
+		}
+	} else if d := set.Delivery; d.SenderMatch && !d.SkipTrusted && len(set.Network.Trusted) > 0 {
+		f.add("warning", "config", "delivery.sender-match", "mpctl delivery auth set --skip-match-trusted on", "is on: mail from trusted networks (%s) whose sender belongs to no login is refused", strings.Join(set.Network.Trusted, ", "))
 	}
 	if set.Services.IMAP.Enabled && !set.Services.IMAP.TLS || set.Services.POP3.Enabled && !set.Services.POP3.TLS {
 		f.add("warning", "config", "service.imap.tls, service.pop3.tls", "mpctl service imap set --tls on", "without TLS passwords can't be sent from other machines")
@@ -307,57 +274,10 @@ func (s *Server) checkConfig(context.Context, *Call, *op.None) ([]api.Finding, e
 	return f, nil
 }
 
-// checkLogin tells apart why a login fails (R2.58, R5.18, R5.24).
-func (s *Server) checkLogin(_ context.Context, _ *Call, in *api.CheckLoginIn) ([]api.Finding, error) {
-	pic, err := s.mail.Directory.Now()
-	if err != nil {
-		return nil, err
-	}
-	f := findings{}
-	a := pic.Login(in.Name)
-	if a == nil {
-		f.add("error", "login", in.Name, "mpctl user list --search "+in.Name, "there is no such account or address")
-		return f, nil
-	}
-	if in.Password != "" {
-		if a.Hash == "" || !login.Compare(a.Hash, []byte(in.Password)) {
-			f.add("error", "login", a.Name, "mpctl user passwd "+a.Name, "the password is wrong")
-		} else {
-			f.add("ok", "login", a.Name, "", "the password is right")
-		}
-	} else if a.Hash == "" {
-		f.add("error", "login", a.Name, "mpctl user passwd "+a.Name, "the account has no password")
-	}
-	switch a.Status() {
-	case model.UserDisabled:
-		f.add("error", "login", a.Name, "mpctl user enable "+a.Name, "the account is disabled")
-	case model.UserUnsupported:
-		f.add("error", "login", a.Name, "", "the account's name is not supported")
-	}
-	if !a.Activated {
-		f.add("error", "login", a.Name, "mpctl account activate "+a.Name, "the account is not activated (decided by %s)", a.Why)
-	}
-	for _, d := range a.Deny {
-		f.add("error", "login", a.Name, "mpctl user set "+a.Name+" --deny none", "the account may not use %s", d)
-	}
-	for _, l := range s.mail.Login.Locks() {
-		if name, _, _ := strings.Cut(l.Key, " "); name == a.Name || slices.Contains(a.Addresses, name) {
-			f.add("warning", "login", a.Name, "mpctl login lock clear "+name, "locked out from %s until %s", l.Key, l.Until.Format(time.RFC3339))
-		}
-	}
-	if len(a.Addresses) == 0 {
-		f.add("warning", "login", a.Name, "mpctl domain user add DOMAIN "+a.Name, "the account has no address: it can't receive mail")
-	}
-	if !slices.ContainsFunc(f, func(x api.Finding) bool { return x.Level == "error" }) {
-		f.add("ok", "login", a.Name, "", "can use mail")
-	}
-	return f, nil
-}
-
 func (s *Server) checkAll(ctx context.Context, c *Call, none *op.None) ([]api.Finding, error) {
 	f := findings{}
 	for _, check := range []func(context.Context, *Call, *op.None) ([]api.Finding, error){
-		s.checkServices, s.checkConfig, s.checkPorts,
+		s.checkServices, s.checkConfig, s.checkNetwork, s.checkPorts,
 		func(ctx context.Context, c *Call, _ *op.None) ([]api.Finding, error) {
 			return s.checkDNS(ctx, c, &api.CheckDNSIn{})
 		},

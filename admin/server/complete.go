@@ -62,7 +62,7 @@ func (s *Server) complete(_ context.Context, _ *Call, in *api.CompleteIn) (out a
 			all = append(all, strconv.Itoa(j.ID))
 		}
 	case "queue":
-		rows, err := s.queueRows(queueFilter{}, 500)
+		rows, err := s.queueList(context.Background(), nil, &api.QueueListIn{Limit: 500})
 		if err != nil {
 			return out, err
 		}

@@ -56,6 +56,9 @@ func (s *Server) domainDNSRecords(_ context.Context, c *Call, in *api.DNSRecords
 	return out, nil
 }
 
+// Times to live of the reference zone (R2.41): an address is what one may have to change in a hurry.
+const addressTTL = 600
+
 // Record is one DNS record to publish.
 type Record struct {
 	Type     string `json:"type"`
@@ -74,7 +77,7 @@ func dnsRecords(set *model.Settings, d *model.Domain, name string, public []neti
 		if ip.Is6() && !ip.Is4In6() {
 			kind = "AAAA"
 		}
-		out = append(out, Record{Type: kind, Name: host, Value: ip.Unmap().String(), TTL: 3600})
+		out = append(out, Record{Type: kind, Name: host, Value: ip.Unmap().String(), TTL: addressTTL})
 	}
 	out = append(out,
 		Record{Type: "MX", Name: name, Value: host, Priority: 0, TTL: 3600},

@@ -3,8 +3,8 @@ package server
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"mailplusd/admin/api"
@@ -12,9 +12,6 @@ import (
 	"mailplusd/mail/model"
 	"mailplusd/mail/state"
 )
-
-// queueFilter is what queue list and the acting commands share.
-type queueFilter struct{ sender, recipient, domain, state, reason, search string }
 
 func (s *Server) queueLength() (n int, err error) {
 	err = s.mail.State.QueueScan(0, func(*model.QueueMessage, []model.QueueRcpt) bool { n++; return true })
@@ -42,27 +39,21 @@ func (s *Server) queueRow(q *model.QueueMessage, r *model.QueueRcpt) api.QueueRo
 	return row
 }
 
-func (f *queueFilter) match(row *api.QueueRow) bool {
-	_, domain, _ := model.SplitAddress(row.Rcpt)
-	return matches(f.sender, row.Sender) && matches(f.recipient, row.Rcpt) && (f.domain == "" || strings.EqualFold(f.domain, domain)) &&
-		(f.state == "" || f.state == row.State) && matches(f.reason, row.Reason) && matches(f.search, row.ID, row.Sender, row.Rcpt, row.Reason, row.Subject)
-}
-
-func (s *Server) queueRows(f queueFilter, limit int) ([]api.QueueRow, error) {
-	out := []api.QueueRow{}
-	err := s.mail.State.QueueScan(0, func(q *model.QueueMessage, rcpts []model.QueueRcpt) bool {
+func (s *Server) queueList(_ context.Context, _ *Call, in *api.QueueListIn) ([]api.QueueRow, error) {
+	f, err := newQueueFilter(&in.QueueFilter, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	out, limit := []api.QueueRow{}, max(in.Limit, 1)
+	err = s.mail.State.QueueScan(0, func(q *model.QueueMessage, rcpts []model.QueueRcpt) bool {
 		for i := range rcpts {
-			if row := s.queueRow(q, &rcpts[i]); f.match(&row) {
+			if row := s.queueRow(q, &rcpts[i]); len(out) < limit && f.match(q, &rcpts[i], &row) {
 				out = append(out, row)
 			}
 		}
-		return limit == 0 || len(out) < limit
+		return len(out) < limit
 	})
 	return out, err
-}
-
-func (s *Server) queueList(_ context.Context, _ *Call, in *api.QueueListIn) ([]api.QueueRow, error) {
-	return s.queueRows(queueFilter{in.Sender, in.Recipient, in.Domain, in.State, in.Reason, in.Search}, max(in.Limit, 1))
 }
 
 func queueID(text string) (model.QueueID, error) {
@@ -89,78 +80,120 @@ func (s *Server) queueShow(_ context.Context, _ *Call, in *api.QueueIn) ([]api.Q
 	return out, err
 }
 
+// queueTarget is a message to act on: its recipients, or all of them when none are named.
+type queueTarget struct {
+	id    model.QueueID
+	rcpts []uint32
+	n     int // recipients that it is about
+}
+
+// concerns counts the recipients that an action changes.
+func concerns(action state.QueueAction, rcpts []model.QueueRcpt) (n int) {
+	for i := range rcpts {
+		if action != state.QueueRelease || rcpts[i].State == model.QueueHeld {
+			n++
+		}
+	}
+	return n
+}
+
+// queueTargets finds what a call names, or what its filters match.
+func (s *Server) queueTargets(action state.QueueAction, in *api.QueueActIn) (list []queueTarget, err error) {
+	for _, text := range in.IDs {
+		id, err := queueID(text)
+		if err != nil {
+			return nil, err
+		}
+		_, rcpts, err := s.mail.State.Queued(id)
+		if err != nil {
+			return nil, notFound("message in the queue", text, "mpctl queue list")
+		}
+		if !slices.ContainsFunc(list, func(t queueTarget) bool { return t.id == id }) {
+			list = append(list, queueTarget{id: id, n: concerns(action, rcpts)})
+		}
+	}
+	if !in.All {
+		return list, nil
+	}
+	f, err := newQueueFilter(&in.QueueFilter, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	err = s.mail.State.QueueScan(0, func(q *model.QueueMessage, rcpts []model.QueueRcpt) bool {
+		t := queueTarget{id: q.ID}
+		var chosen []model.QueueRcpt
+		for i := range rcpts {
+			if row := s.queueRow(q, &rcpts[i]); f.match(q, &rcpts[i], &row) {
+				t.rcpts, chosen = append(t.rcpts, rcpts[i].N), append(chosen, rcpts[i])
+			}
+		}
+		if t.n = concerns(action, chosen); t.n > 0 {
+			list = append(list, t)
+		}
+		return true
+	})
+	return list, err
+}
+
 // queueAct does an action to the messages named, or to all that the filters match.
 func (s *Server) queueAct(action state.QueueAction) func(context.Context, *Call, *api.QueueActIn) (api.QueueChanged, error) {
 	return func(ctx context.Context, c *Call, in *api.QueueActIn) (out api.QueueChanged, err error) {
-		type target struct {
-			id    model.QueueID
-			rcpts []uint32
-		}
-		var list []target
-		for _, text := range in.IDs {
-			id, err := queueID(text)
-			if err != nil {
-				return out, err
-			}
-			if _, _, err := s.mail.State.Queued(id); err != nil {
-				return out, notFound("message in the queue", text, "mpctl queue list")
-			}
-			list = append(list, target{id: id})
-		}
-		if in.All {
-			f := queueFilter{in.Sender, in.Recipient, in.Domain, in.State, in.Reason, in.Search}
-			err := s.mail.State.QueueScan(0, func(q *model.QueueMessage, rcpts []model.QueueRcpt) bool {
-				t := target{id: q.ID}
-				for i := range rcpts {
-					if row := s.queueRow(q, &rcpts[i]); f.match(&row) {
-						t.rcpts = append(t.rcpts, rcpts[i].N)
-					}
-				}
-				if len(t.rcpts) > 0 {
-					list = append(list, t)
-				}
-				return true
-			})
-			if err != nil {
-				return out, err
-			}
+		list, err := s.queueTargets(action, in)
+		if err != nil {
+			return out, err
 		}
 		for len(list) > 0 { // entries of a thousand messages: quick, and small in the log
 			n := min(len(list), 1000)
-			ops := make([]state.Operation, n)
-			outs := make([]any, n)
+			results, want := make([]any, n), out
 			for i, t := range list[:n] {
-				ops[i] = state.QueueChange{Action: action, Queue: t.id, Rcpts: t.rcpts}
-				outs[i] = new(state.Changed)
+				results[i] = new(state.Changed)
+				want.Recipients += t.n
 			}
-			if !c.DryRun {
-				if err := s.mail.State.Do(ctx, ops, outs...); err != nil {
-					return out, err
+			want.Messages += n
+			err := s.change(ctx, c, func(tx *state.Tx) error {
+				c.diff = []op.FieldDiff{{Field: "messages", New: strconv.Itoa(want.Messages)}, {Field: "recipients", New: strconv.Itoa(want.Recipients)}}
+				for _, t := range list[:n] {
+					tx.Also(state.QueueChange{Action: action, Queue: t.id, Rcpts: t.rcpts})
 				}
+				return nil
+			}, results...)
+			if err != nil {
+				return out, err
 			}
-			for i := range outs {
-				out.Recipients += outs[i].(*state.Changed).N
+			if c.DryRun {
+				out.Recipients = want.Recipients
 			}
-			out.Messages += n
-			list = list[n:]
+			for i := range results {
+				out.Recipients += results[i].(*state.Changed).N
+			}
+			out.Messages, list = want.Messages, list[n:]
 		}
-		c.Diff(op.FieldDiff{Field: "messages", New: strconv.Itoa(out.Messages)})
 		return out, nil
 	}
 }
 
-// parseTime reads a date, a time, or a duration before now.
-func parseTime(text string, now time.Time) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
+// bulkQueueAct does an action to the messages of --file, one a row. IDs that come twice, as in a
+// list of recipients, count once; clearing what is gone changes nothing.
+func (s *Server) bulkQueueAct(action state.QueueAction) func(*state.Tx) (func(*api.QueueBulkIn) (bool, error), error) {
+	return func(tx *state.Tx) (func(*api.QueueBulkIn) (bool, error), error) {
+		seen := map[model.QueueID]bool{}
+		return func(row *api.QueueBulkIn) (bool, error) {
+			id, err := queueID(row.ID)
+			if err != nil {
+				return false, err
+			}
+			_, rcpts, err := s.mail.State.Queued(id)
+			switch {
+			case errors.Is(err, state.ErrNotFound) && action == state.QueueClear:
+				return false, nil
+			case errors.Is(err, state.ErrNotFound):
+				return false, notFound("message in the queue", row.ID, "mpctl queue list")
+			case err != nil || seen[id] || concerns(action, rcpts) == 0:
+				return false, err
+			}
+			seen[id] = true
+			tx.Also(state.QueueChange{Action: action, Queue: id})
+			return true, nil
+		}, nil
 	}
-	if d, err := time.ParseDuration(text); err == nil {
-		return now.Add(-d), nil
-	}
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02 15:04", time.DateOnly} {
-		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, op.Errorf(op.Usage, "%q is no time; write 2026-01-31, 2026-01-31T15:04:05Z or 2h", text)
 }

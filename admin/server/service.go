@@ -127,6 +127,7 @@ func (s *Server) authShow(context.Context, *Call, *op.None) (api.AuthOut, error)
 }
 
 func (s *Server) authSet(ctx context.Context, c *Call, in *api.AuthSetIn) (out api.AuthOut, err error) {
+	var trusted []string
 	_, err = s.changeSettings(ctx, c, func(set *model.Settings) error {
 		d := &set.Delivery
 		assign(&d.AuthEnabled, in.Enable)
@@ -136,11 +137,14 @@ func (s *Server) authSet(ctx context.Context, c *Call, in *api.AuthSetIn) (out a
 		if !d.AuthEnabled && (in.LANExempt != nil && *in.LANExempt || in.SenderMatch != nil && *in.SenderMatch) {
 			return refused("lan-exempt and sender-match need SMTP authentication", "mpctl delivery auth set --enable on …")
 		}
-		out = authOut(d)
+		out, trusted = authOut(d), set.Network.Trusted
 		return nil
 	})
 	if err == nil && !out.Enable {
 		c.Warn("without authentication the local network sends to other servers freely; daily quotas have no effect")
+	}
+	if err == nil && out.Enable && out.SenderMatch && !out.SkipTrusted && len(trusted) > 0 { // R7.31
+		c.Warn("mail from trusted networks (%s) may be refused now: its senders belong to no login; --skip-match-trusted on lets it pass", strings.Join(trusted, ", "))
 	}
 	return out, err
 }

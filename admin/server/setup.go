@@ -58,8 +58,8 @@ func (in *SetUp) Plan() (*model.Settings, error) {
 	return &set, set.Validate()
 }
 
-// SetUpSystem carries a set-up out, all of it or nothing.
-func SetUpSystem(ctx context.Context, st *state.State, in SetUp, now time.Time) (*model.Settings, error) {
+// SetUpSystem carries a set-up out, all of it or nothing, together with what also adds.
+func SetUpSystem(ctx context.Context, st *state.State, in SetUp, now time.Time, also func(*state.Tx) error) (*model.Settings, error) {
 	set, err := in.Plan()
 	if err != nil {
 		return nil, err
@@ -94,7 +94,10 @@ func SetUpSystem(ctx context.Context, st *state.State, in SetUp, now time.Time) 
 		if err := state.Certificates.Put(tx, row); err != nil {
 			return err
 		}
-		return firstAdmin(tx, in, now)
+		if err := firstAdmin(tx, in, now); err != nil || also == nil {
+			return err
+		}
+		return also(tx)
 	})
 }
 
@@ -132,7 +135,7 @@ func (s *Server) SetUpDev(ctx context.Context, password []byte, offset int) (boo
 		PlainLogin: "loopback",
 	}
 	in := SetUp{Domain: "example.test", Hostname: "mail.example.test", Interface: "127.0.0.1", Services: svc, Admin: DevAccounts[0], AdminHash: hash}
-	if _, err := SetUpSystem(ctx, s.mail.State, in, time.Now()); err != nil {
+	if _, err := SetUpSystem(ctx, s.mail.State, in, time.Now(), nil); err != nil {
 		return false, err
 	}
 	return true, s.mail.State.Update(ctx, func(tx *state.Tx) error {
@@ -194,12 +197,23 @@ func (s *Server) setupNew(ctx context.Context, c *Call, in *api.SetupNewIn) (out
 	for _, d := range model.DiffSettings(&def, set) {
 		c.Diff(op.FieldDiff(d))
 	}
+	if in.Admin != "" {
+		c.Diff(op.FieldDiff{Field: "administrator", New: in.Admin})
+	}
 	if c.DryRun {
 		return s.setupOut(set, in.Admin), nil
 	}
-	if set, err = SetUpSystem(ctx, s.mail.State, su, time.Now()); err != nil {
+	if set, err = SetUpSystem(ctx, s.mail.State, su, time.Now(), func(tx *state.Tx) error { return s.putEvent(tx, c) }); err != nil {
 		return out, err
 	}
+	c.logged = true
 	c.Warn("publish the DNS records (mpctl domain dns-records %s), then mpctl check all", set.System.Domain)
 	return s.setupOut(set, in.Admin), nil
+}
+
+// setupFrom refuses set-up by migration, which this version can't do (R2.27, R2.28), and says what can be done instead.
+func setupFrom[In any](what string) func(context.Context, *Call, *In) (api.SetupShowOut, error) {
+	return func(context.Context, *Call, *In) (api.SetupShowOut, error) {
+		return api.SetupShowOut{}, refused("this version can't take over the data of "+what+"; make a new system and move the mail over IMAP, for example with mbsync", "mpctl setup new --domain example.com; then mpctl user add --file users.csv and mpctl domain alias import")
+	}
 }

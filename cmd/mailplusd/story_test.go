@@ -348,7 +348,8 @@ func TestStoryQueue(t *testing.T) {
 	d.fails(7, "no message in the queue", "queue", "resend", "999")
 	d.ok("queue", "clear", "1", "--yes")
 	d.fails(7, "no message", "queue", "show", "1")
-	d.ok("queue", "resend", "--all")
+	d.fails(3, "wants a confirmation", "queue", "resend", "--all")
+	d.ok("queue", "resend", "--all", "--yes")
 	d.ok("queue", "clear", "--all", "--yes")
 	if out := d.ok("queue", "list", "-o", "name"); out != "" {
 		t.Errorf("not empty:\n%s", out)

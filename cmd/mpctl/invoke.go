@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -59,7 +60,13 @@ func invoke(cmd *cobra.Command, g *globals, o op.Any, in *input, args []string) 
 		return err
 	}
 	if in.bulk != nil && *in.bulk != "" {
+		if o.Spec().Confirm == op.ConfirmYes && !g.yes && !g.dryRun { // the rows may come from where the answer would
+			return op.Errorf(op.Refused, "%s wants a confirmation; nothing was done", o.Name()).With(g.line + " --yes")
+		}
 		return g.bulk(cmd.Context(), c, o, *in.bulk)
+	}
+	if err := g.chooseInterface(cmd.Context(), c, o, in); err != nil {
+		return err
 	}
 	values, err := in.build(args)
 	if err != nil {
@@ -68,7 +75,7 @@ func invoke(cmd *cobra.Command, g *globals, o op.Any, in *input, args []string) 
 	if err := in.check(values); err != nil {
 		return err
 	}
-	if err := g.confirmed(o, args); err != nil {
+	if err := g.confirmed(cmd.Context(), c, o, args, values); err != nil {
 		return err
 	}
 	if o == op.Any(api.JobWait) {
@@ -110,10 +117,12 @@ func (g *globals) tolerate(err error) error {
 	return err
 }
 
-// confirmed asks before a change that wants it; without a terminal it never asks.
-func (g *globals) confirmed(o op.Any, args []string) error {
+// confirmed asks before a change that wants it, and shows the change first; without a terminal it
+// never asks.
+func (g *globals) confirmed(ctx context.Context, c *client.Client, o op.Any, args []string, values map[string]any) error {
 	spec := o.Spec()
-	if spec.Confirm == op.ConfirmNone || g.dryRun {
+	all, _ := values["all"].(bool)
+	if spec.Confirm == op.ConfirmNone || spec.Confirm == op.ConfirmAll && !all || g.dryRun {
 		return nil
 	}
 	if spec.Confirm == op.ConfirmName && len(args) > 0 {
@@ -134,8 +143,66 @@ func (g *globals) confirmed(o op.Any, args []string) error {
 	if !interactive() {
 		return op.Errorf(op.Refused, "%s wants a confirmation; nothing was done", o.Name()).With(g.line + " --yes")
 	}
+	if err := g.review(ctx, c, o, values); err != nil {
+		return err
+	}
 	return ask(spec.Summary+". Go on? Type yes: ", "yes")
 }
+
+// review prints what a change would do on standard error: the daemon's own dry run.
+func (g *globals) review(ctx context.Context, c *client.Client, o op.Any, values map[string]any) error {
+	if o.Spec().Job {
+		return nil
+	}
+	r, err := c.Call(ctx, op.Path(o), values, true)
+	if err != nil {
+		return err
+	}
+	for _, d := range r.Diff {
+		if d.Old != "" {
+			fmt.Fprintf(os.Stderr, "- %s: %s\n", d.Field, d.Old)
+		}
+		fmt.Fprintf(os.Stderr, "+ %s: %s\n", d.Field, d.New)
+	}
+	return nil
+}
+
+// chooseInterface lets a person at a terminal pick the interface of a new system; elsewhere the
+// flag and its default count.
+func (g *globals) chooseInterface(ctx context.Context, c *client.Client, o op.Any, in *input) error {
+	flag := in.flags["interface"]
+	if o != op.Any(api.SetupNew) || flag == nil || flag.set || g.yes || g.dryRun || !interactive() {
+		return nil
+	}
+	r, err := c.Call(ctx, op.Path(api.NetInterfaceList), op.None{}, false)
+	if err != nil {
+		return err
+	}
+	var list []api.InterfaceRow
+	if err := json.Unmarshal(r.Result, &list); err != nil {
+		return err
+	}
+	fmt.Fprintln(os.Stderr, "Where shall the services listen?\n   0  all interfaces")
+	for i, f := range list {
+		fmt.Fprintf(os.Stderr, "  %2d  %s (%s)\n", i+1, f.Name, strings.Join(f.Addresses, ", "))
+	}
+	fmt.Fprint(os.Stderr, "Number [0]: ")
+	line, _ := stdin.ReadString('\n')
+	n, err := strconv.Atoi(strings.TrimSpace(line))
+	switch {
+	case strings.TrimSpace(line) == "":
+		n = 0
+	case err != nil || n < 0 || n > len(list):
+		return fail("%q is none of 0 to %d", strings.TrimSpace(line), len(list))
+	}
+	if n > 0 {
+		return flag.Set(list[n-1].Name)
+	}
+	return nil
+}
+
+// stdin is shared by all questions, so that one doesn't swallow the answer to the next.
+var stdin = bufio.NewReader(os.Stdin)
 
 func interactive() bool {
 	return term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd()))
@@ -143,7 +210,7 @@ func interactive() bool {
 
 func ask(question, want string) error {
 	fmt.Fprint(os.Stderr, question)
-	line, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+	line, _ := stdin.ReadString('\n')
 	if strings.TrimSpace(line) != want {
 		return op.Errorf(op.Refused, "not confirmed; nothing was done")
 	}
@@ -217,10 +284,11 @@ func rowsToJSON(r io.Reader, fields map[string]op.Field, w io.Writer) error {
 		if len(header) > 1 {
 			return fail("the first line must name the columns, out of: %s", strings.Join(names(fields), ","))
 		}
-		if err := writeRow(enc, []string{"name"}, header, fields); err != nil { // one name a line, no header
+		only := []string{bulkKey(fields)} // one name a line, no header
+		if err := writeRow(enc, only, header, fields); err != nil {
 			return err
 		}
-		header = []string{"name"}
+		header = only
 	}
 	for {
 		rec, err := cr.Read()
@@ -234,6 +302,16 @@ func rowsToJSON(r io.Reader, fields map[string]op.Field, w io.Writer) error {
 			return err
 		}
 	}
+}
+
+// bulkKey is the field that a list without header gives: the operation's first word.
+func bulkKey(fields map[string]op.Field) string {
+	for name, f := range fields {
+		if f.Arg == 1 {
+			return name
+		}
+	}
+	return "name"
 }
 
 func known(header []string, fields map[string]op.Field) bool {

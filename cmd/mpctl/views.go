@@ -15,7 +15,7 @@ var views = map[string]func(w io.Writer, raw json.RawMessage, wide bool) error{
 	"status":       viewStatus,
 	"account list": viewAccounts,
 
-	"check all": viewFindings, "check dns": viewFindings, "check rdns": viewFindings, "check time": viewFindings, "check blocklist": viewFindings, "check ports": viewFindings,
+	"check all": viewFindings, "check network": viewFindings, "check dns": viewFindings, "check rdns": viewFindings, "check time": viewFindings, "check blocklist": viewFindings, "check ports": viewFindings,
 	"check services": viewFindings, "check config": viewFindings, "check login": viewFindings,
 }
 

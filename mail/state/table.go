@@ -409,6 +409,9 @@ func (s *State) update(ctx context.Context, fn func(*Tx) error, out []any) error
 func (tx *Tx) gather(fn func(*Tx) error, out []any) ([]Operation, []any, error) {
 	defer tx.end()
 	if err := fn(tx); err != nil {
+		if tx.stale() {
+			err = ErrConflict // what fn says may come of having read half before and half behind another change
+		}
 		return nil, nil, err
 	}
 	var ops []Operation
@@ -433,6 +436,24 @@ func (tx *Tx) gather(fn func(*Tx) error, out []any) ([]Operation, []any, error) 
 		out = append([]any{nil}, out...)
 	}
 	return append(ops, tx.ops...), out, nil
+}
+
+// stale tells whether something that was read has changed meanwhile.
+func (tx *Tx) stale() bool {
+	for k, version := range tx.expect {
+		v, err := getCopy(tx.h.db, []byte(k))
+		if err != nil {
+			return false
+		}
+		var now uint64
+		if len(v) >= 8 {
+			now = binary.BigEndian.Uint64(v)
+		}
+		if now != version {
+			return true
+		}
+	}
+	return false
 }
 
 // Base reads the tables as they were before this transaction.

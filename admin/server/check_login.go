@@ -1,0 +1,59 @@
+package server
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"mailplusd/admin/api"
+	"mailplusd/mail/login"
+	"mailplusd/mail/model"
+)
+
+// checkLogin tells apart why a login fails (R2.58, R5.18, R5.24).
+func (s *Server) checkLogin(_ context.Context, _ *Call, in *api.CheckLoginIn) ([]api.Finding, error) {
+	pic, err := s.mail.Directory.Now()
+	if err != nil {
+		return nil, err
+	}
+	f := findings{}
+	a := pic.Login(in.Name)
+	if a == nil {
+		f.add("error", "login", in.Name, "mpctl user list --search "+in.Name, "there is no such account or address")
+		return f, nil
+	}
+	if in.Password != "" {
+		if a.Hash == "" || !login.Compare(a.Hash, []byte(in.Password)) {
+			f.add("error", "login", a.Name, "mpctl user passwd "+a.Name, "the password is wrong")
+		} else {
+			f.add("ok", "login", a.Name, "", "the password is right")
+		}
+	} else if a.Hash == "" {
+		f.add("error", "login", a.Name, "mpctl user passwd "+a.Name, "the account has no password")
+	}
+	switch a.Status() {
+	case model.UserDisabled:
+		f.add("error", "login", a.Name, "mpctl user enable "+a.Name, "the account is disabled")
+	case model.UserUnsupported:
+		f.add("error", "login", a.Name, "", "the account's name is not supported")
+	}
+	if !a.Activated {
+		f.add("error", "login", a.Name, "mpctl account activate "+a.Name, "the account is not activated (decided by %s)", a.Why)
+	}
+	for _, d := range a.Deny {
+		f.add("error", "login", a.Name, "mpctl user set "+a.Name+" --deny none", "the account may not use %s", d)
+	}
+	for _, l := range s.mail.Login.Locks() {
+		if name, _, _ := strings.Cut(l.Key, " "); name == a.Name || slices.Contains(a.Addresses, name) {
+			f.add("warning", "login", a.Name, "mpctl login lock clear "+name, "locked out from %s until %s", l.Key, l.Until.Format(time.RFC3339))
+		}
+	}
+	if len(a.Addresses) == 0 {
+		f.add("warning", "login", a.Name, "mpctl domain user add DOMAIN "+a.Name, "the account has no address: it can't receive mail")
+	}
+	if !slices.ContainsFunc(f, func(x api.Finding) bool { return x.Level == "error" }) {
+		f.add("ok", "login", a.Name, "", "can use mail")
+	}
+	return f, nil
+}
