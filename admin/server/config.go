@@ -68,6 +68,9 @@ func (s *Server) changeSettings(ctx context.Context, c *Call, fn func(*model.Set
 				return err
 			}
 		}
+		if bind := s.mail.Listeners.Bind; bind != "" && old.System.Interface != set.System.Interface {
+			return refused("the services of this node listen on "+bind+", because its configuration says so (bind)", "take bind out of the configuration file, restart mailplusd, and repeat this")
+		}
 		diff = model.DiffSettings(&old, set)
 		c.diff = nil
 		for _, d := range diff {

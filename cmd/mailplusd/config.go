@@ -128,7 +128,7 @@ func devConfig(data string, offset int) (Config, error) {
 		return Config{}, err
 	}
 	return Config{
-		Name: "dev", Data: abs, Bind: "127.0.0.1", Socket: filepath.Join(data, "admin.sock"),
+		Name: "dev", Data: abs, Socket: filepath.Join(data, "admin.sock"),
 		AdminTLS: port(2825), Link: port(2826), VIPDriver: "loopback", Metrics: port(2900), Pprof: true, LogLevel: "info", Dev: true, PortOffset: offset,
 	}, nil
 }
