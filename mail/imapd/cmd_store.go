@@ -10,6 +10,7 @@ import (
 	"mailplusd/mail/model"
 	"mailplusd/mail/state"
 	"mailplusd/mail/store"
+	"mailplusd/mail/view"
 )
 
 // splitFlags separates system flags from keywords; unknown flags with a backslash are refused.
@@ -64,7 +65,7 @@ func (ss *session) doStore(p *imapparse.Parser, uid bool) error {
 		}
 		uids = uids[n:]
 	}
-	before := ss.flagsOf(list)
+	before := ss.marksOf(list)
 	u, err := ss.view.Poll(false)
 	if err != nil {
 		return err
@@ -78,7 +79,7 @@ func (ss *session) doStore(p *imapparse.Parser, uid bool) error {
 	}
 	for _, i := range list { // the answer of STORE: every message named, unless silent
 		m := &ss.view.Messages[i]
-		if m.Gone || silent && expected(before[i], m.Flags, op) {
+		if m.Gone || silent && ss.expected(before[i], m, op) {
 			continue
 		}
 		ss.putFlagsOf(i, uid)
@@ -104,21 +105,37 @@ func (ss *session) doStore(p *imapparse.Parser, uid bool) error {
 	return nil
 }
 
-// expected tells whether a message has the flags that a silent STORE leads to.
-func expected(before, now model.Flags, op state.SetFlags) bool {
-	switch op.Mode {
-	case state.FlagsAdd:
-		return now == before|op.Flags
-	case state.FlagsRemove:
-		return now == before&^op.Flags
-	}
-	return now == op.Flags
+// marks are the flags and keywords of a message.
+type marks struct {
+	flags model.Flags
+	words []uint16
 }
 
-func (ss *session) flagsOf(list []int) map[int]model.Flags {
-	out := make(map[int]model.Flags, len(list))
+// expected tells whether a message has what a silent STORE leads to when nobody else changes it.
+func (ss *session) expected(before marks, now *view.Message, op state.SetFlags) bool {
+	var arg []uint16
+	for _, name := range op.Keywords {
+		i := slices.IndexFunc(ss.view.Mailbox.Keywords, func(k string) bool { return strings.EqualFold(k, name) })
+		arg = append(arg, uint16(i))
+	}
+	has := func(list []uint16, w uint16) bool { return slices.Contains(list, w) }
+	flags, words := op.Flags, arg
+	switch op.Mode {
+	case state.FlagsAdd:
+		flags, words = before.flags|op.Flags, append(slices.Clone(before.words), arg...)
+	case state.FlagsRemove:
+		flags = before.flags &^ op.Flags
+		words = slices.DeleteFunc(slices.Clone(before.words), func(w uint16) bool { return has(arg, w) })
+	}
+	return now.Flags == flags && !slices.ContainsFunc(words, func(w uint16) bool { return !has(now.Keywords, w) }) &&
+		!slices.ContainsFunc(now.Keywords, func(w uint16) bool { return !has(words, w) })
+}
+
+func (ss *session) marksOf(list []int) map[int]marks {
+	out := make(map[int]marks, len(list))
 	for _, i := range list {
-		out[i] = ss.view.Messages[i].Flags
+		m := &ss.view.Messages[i]
+		out[i] = marks{m.Flags, m.Keywords}
 	}
 	return out
 }

@@ -149,6 +149,8 @@ func (c *client) gets(want, cmd string) {
 	}
 }
 
+var timeless time.Time
+
 const mail = "From: Anna <anna@a.test>\r\nTo: b@b.test\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\nDate: Mon, 1 Jan 2024 10:00:00 +0000\r\nMessage-ID: <1@a.test>\r\n\r\nhello world\r\n"
 
 func TestEveryLineGetsATaggedAnswer(t *testing.T) {

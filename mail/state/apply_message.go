@@ -273,7 +273,7 @@ func (a *apply) setFlags(op *SetFlags) (any, error) {
 func combine(mode FlagMode, flags model.Flags, words []uint16, arg model.Flags, argWords []uint16) (model.Flags, []uint16) {
 	switch mode {
 	case FlagsSet:
-		return arg, argWords
+		return arg, slices.Clone(argWords) // the caller reads the next message into the same memory
 	case FlagsRemove:
 		kept := words[:0:0]
 		for _, w := range words {

@@ -302,3 +302,30 @@ func BenchmarkApplyDeliver(b *testing.B) {
 		}
 	}
 }
+
+// TestReplacingFlagsOfSeveral: each message gets what was asked for, whatever the one before it had.
+func TestReplacingFlagsOfSeveral(t *testing.T) {
+	s, _ := open(t)
+	for n := range byte(3) {
+		deliver(t, s, n+1, 1)
+	}
+	box, err := s.MailboxID(1, "INBOX")
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := func(op SetFlags) {
+		t.Helper()
+		op.Mailbox = box
+		if err := s.Do(context.Background(), []Operation{op}, new(FlagsChanged)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(SetFlags{UIDs: []model.UID{2}, Mode: FlagsAdd, Keywords: []string{"$Label"}})
+	set(SetFlags{UIDs: []model.UID{1, 2, 3}, Mode: FlagsSet, Keywords: []string{"work"}})
+	for uid := model.UID(1); uid <= 3; uid++ {
+		m, err := s.Message(box, uid)
+		if err != nil || len(m.Keywords) != 1 || m.Keywords[0] != 1 {
+			t.Errorf("UID %d has keywords %v, %v; want only work, the second of the mailbox", uid, m.Keywords, err)
+		}
+	}
+}
