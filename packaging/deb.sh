@@ -9,6 +9,9 @@ make --no-print-directory install DESTDIR="$root" PREFIX=/usr
 rm -rf "$root/etc/mailplusd"
 install -D -m 0644 packaging/mailplusd.yaml "$root/etc/mailplusd/mailplusd.yaml"
 install -D -m 0644 README.md "$root/usr/share/doc/mailplusd/README.md"
+find "$root/usr/share/man" -type f -exec gzip -9n {} +
+printf 'mailplusd (%s) unstable; urgency=medium\n\n  * See the history of the source.\n\n -- mailplusd developers <mailplusd@example.org>  %s\n' "$version" "$(date -R)" |
+	gzip -9n >"$root/usr/share/doc/mailplusd/changelog.gz"
 mkdir -p "$root/DEBIAN"
 cat >"$root/DEBIAN/control" <<C
 Package: mailplusd
