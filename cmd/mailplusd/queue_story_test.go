@@ -121,6 +121,12 @@ func TestStoryQueueFilters(t *testing.T) {
 		t.Errorf("after clear: %q", out)
 	}
 	d.has("1 2", "admin", "log", "list", "--search", "queue clear")
+	if out, errs, code = d.mpctlIn("", "queue", "hold", "--file", "-"); code != 0 {
+		t.Errorf("an empty list: exit %d\n%s%s", code, out, errs)
+	}
+	if _, errs, code = d.mpctlIn("no,such,columns\n", "queue", "hold", "--file", "-"); code != 2 || !strings.Contains(errs, "must name the columns") {
+		t.Errorf("a bad file: exit %d %s", code, errs)
+	}
 }
 
 // TestQueueActionIsInTheAdminLog: what the queue has lost and the line that says who did it are one

@@ -237,13 +237,26 @@ func (g *globals) bulk(ctx context.Context, c *client.Client, o op.Any, path str
 		r = f
 	}
 	pr, pw := io.Pipe()
-	go func() { pw.CloseWithError(rowsToJSON(r, bulkFields(o), pw)) }()
+	unreadable := make(chan error, 1) // what is wrong with the rows, as against with the daemon
+	go func() {
+		err := rowsToJSON(r, bulkFields(o), pw)
+		if err != nil && !errors.Is(err, io.ErrClosedPipe) {
+			unreadable <- err
+		}
+		pw.CloseWithError(err)
+	}()
 	defer pr.Close()
 	first := true
-	return c.Bulk(ctx, op.BulkPath(o), pr, g.dryRun, func(raw json.RawMessage) error {
+	err := c.Bulk(ctx, op.BulkPath(o), pr, g.dryRun, func(raw json.RawMessage) error {
 		defer func() { first = false }()
 		return g.printBulk(raw, first)
 	})
+	select {
+	case fault := <-unreadable:
+		return fault
+	default:
+		return err
+	}
 }
 
 // bulkFields are the fields a row may have: the input's, and for a list of names the single name.
@@ -274,7 +287,7 @@ func rowsToJSON(r io.Reader, fields map[string]op.Field, w io.Writer) error {
 	cr.TrimLeadingSpace = true
 	header, err := cr.Read()
 	if err == io.EOF {
-		return fail("the file is empty")
+		return nil // an empty list, such as from a pipe, is nothing to do
 	}
 	if err != nil {
 		return fail("the file is no CSV: %v", err)
