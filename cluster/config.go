@@ -64,6 +64,9 @@ type Timeouts struct {
 	Commit    time.Duration // idle followers learn the commit index this late; 20 ms
 	RPC       time.Duration // one exchange with a peer; 10 s
 	Drain     time.Duration // Close waits this long for proposals in flight; 5 s
+	// CatchUp is how long a peer that has received the whole state finds the log after it,
+	// within LogDiskCap: a leader isn't told when the peer has caught up. 1 min.
+	CatchUp time.Duration
 }
 
 func (c *Config) setDefaults() error {
@@ -89,6 +92,7 @@ func (c *Config) setDefaults() error {
 	orDefault(&c.Timeouts.Commit, 20*time.Millisecond)
 	orDefault(&c.Timeouts.RPC, 10*time.Second)
 	orDefault(&c.Timeouts.Drain, 5*time.Second)
+	orDefault(&c.Timeouts.CatchUp, time.Minute)
 	return nil
 }
 

@@ -148,6 +148,7 @@ func (m *machine) Restore(rc io.ReadCloser) error {
 	}
 	m.foreign.Store(false)
 	m.n.store.keep.Store(0)
+	m.n.store.sent.forget()
 	// What lies before the snapshot is of no use and would leave a gap in the log.
 	if first, err := m.n.logs.FirstIndex(); err == nil && first != 0 && first <= meta.Raft.Index {
 		if err := m.n.logs.DeleteRange(first, meta.Raft.Index); err != nil {

@@ -114,7 +114,7 @@ func TestPartitionOfLeader(t *testing.T) {
 // A node that missed more than the log holds gets the whole state, and goes on from it
 // also after a crash of its own.
 func TestStateIsStreamed(t *testing.T) {
-	c := clustertest.New(t, 3, func(cfg *cluster.Config) { cfg.TrailingLogs = 5 })
+	c := clustertest.New(t, 3, func(cfg *cluster.Config) { cfg.TrailingLogs, cfg.Timeouts.CatchUp = 5, 1 })
 	for i := range 20 {
 		c.Propose(fmt.Sprint(i))
 	}
@@ -149,7 +149,7 @@ func TestStateIsStreamed(t *testing.T) {
 
 // A member that joins late and empty is filled before it votes.
 func TestJoinByStream(t *testing.T) {
-	c := clustertest.New(t, 2, func(cfg *cluster.Config) { cfg.TrailingLogs = 1 })
+	c := clustertest.New(t, 2, func(cfg *cluster.Config) { cfg.TrailingLogs, cfg.Timeouts.CatchUp = 1, 1 })
 	ctx, cancel := clustertest.Context()
 	defer cancel()
 	a := c.Leader()

@@ -267,6 +267,47 @@ func TestLogIsCompacted(t *testing.T) {
 	}
 }
 
+// The front of the log is held back by KeepSince and by a state on its way to a peer; a tail
+// that has to go is not, also when it is the whole log.
+func TestLogBounds(t *testing.T) {
+	s, err := openLog(t.TempDir(), compactAbove, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.ok, s.fail = func() error { return nil }, func(err error) error { return err }
+	s.limit, s.sent.grace = 1<<20, time.Hour
+	for i := uint64(1); i <= 100; i++ {
+		if err := s.StoreLog(&raft.Log{Index: i, Term: 1, Data: make([]byte, 100)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cut := func(from, to, wantFirst, wantLast uint64) {
+		t.Helper()
+		if err := s.DeleteRange(from, to); err != nil {
+			t.Fatal(err)
+		}
+		first, err1 := s.FirstIndex()
+		last, err2 := s.LastIndex()
+		if err1 != nil || err2 != nil || first != wantFirst || last != wantLast {
+			t.Errorf("after %d to %d: %d to %d, want %d to %d", from, to, first, last, wantFirst, wantLast)
+		}
+	}
+	s.sent.begin(20)
+	cut(1, 50, 20, 100)
+	s.sent.end()
+	cut(20, 50, 20, 100) // the peer still catches up
+	s.limit = 1
+	cut(20, 30, 31, 100) // the log takes too much
+	s.limit = 1 << 20
+	s.sent.until = time.Now().Add(-1)
+	cut(31, 40, 41, 100)
+	s.keep.Store(60)
+	cut(41, 80, 60, 100)
+	cut(95, 100, 60, 94)
+	cut(60, 94, 0, 0)
+}
+
 // The library's lines are written once in a while, with the number of those left out.
 func TestRaftLoggerIsLimited(t *testing.T) {
 	var out bytes.Buffer

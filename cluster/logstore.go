@@ -30,10 +30,12 @@ const (
 // every later one fail: after a failed fsync nobody knows what is on the disk.
 type logStore struct {
 	*raftboltdb.BoltStore
-	path string
-	fail func(error) error // records the fault, gives it back
-	ok   func() error      // the recorded fault
-	keep atomic.Uint64     // entries from here on are not removed from the front; 0: no bound
+	path  string
+	fail  func(error) error // records the fault, gives it back
+	ok    func() error      // the recorded fault
+	keep  atomic.Uint64     // entries from here on are not removed from the front; 0: no bound
+	sent  sendBound
+	limit int64 // octets of log up to which sent counts
 
 	writes, entries atomic.Uint64 // calls of StoreLogs, and what they brought
 }
@@ -196,6 +198,19 @@ func (s *logStore) count(logs []*raft.Log) {
 	s.entries.Add(uint64(len(logs)))
 }
 
+// bound is the first entry that must stay, 0 for none: what the caller wants whatever it
+// takes, and what a peer that receives the state will need, within limit octets.
+func (s *logStore) bound() uint64 {
+	keep, sent := s.keep.Load(), s.sent.first()
+	if sent == 0 || keep > 0 && keep <= sent {
+		return keep
+	}
+	if _, _, octets := s.measure(); octets > s.limit {
+		return keep
+	}
+	return sent
+}
+
 // DeleteRange removes entries from the front in steps, so that appending goes on
 // between them. Removal from the end is one transaction: no gap may be left.
 func (s *logStore) DeleteRange(from, to uint64) error {
@@ -207,7 +222,13 @@ func (s *logStore) DeleteRange(from, to uint64) error {
 		if first == 0 || first > to {
 			return nil
 		}
-		if keep := s.keep.Load(); first >= from && keep > 0 && to >= keep {
+		last, err := s.LastIndex()
+		if err != nil {
+			return err
+		}
+		// A cut at the front always leaves something; what takes the last entry, too, gives
+		// up a tail, and must not be held back.
+		if keep := s.bound(); first >= from && to < last && keep > 0 && to >= keep {
 			if to = keep - 1; to < first {
 				return nil
 			}

@@ -111,6 +111,7 @@ func (n *Node) open() (err error) {
 	}
 	n.store.fail, n.store.ok = n.fail, n.failure
 	n.store.keep.Store(n.cfg.KeepSince)
+	n.store.limit, n.store.sent.grace = n.cfg.LogDiskCap, n.cfg.Timeouts.CatchUp
 	var inner raft.LogStore = n.store
 	if n.cfg.WrapLog != nil {
 		inner = wrapped{n.cfg.WrapLog(n.store), n.store}
@@ -123,6 +124,7 @@ func (n *Node) open() (err error) {
 	}
 	n.snaps.foreign = n.fsm.foreign.Load
 	n.snaps.fresh = n.snapshotNow
+	n.snaps.sent = &n.store.sent
 	if err := n.snaps.finishInstall(n.cfg.FSM); err != nil {
 		return err
 	}

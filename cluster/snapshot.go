@@ -81,7 +81,7 @@ func (n *Node) KeepSince(index uint64) { n.store.keep.Store(index) }
 func (n *Node) boundLog() {
 	n.trailMu.Lock()
 	defer n.trailMu.Unlock()
-	keep := n.trailing
+	keep := max(n.trailing, 1) // a cut at the front always leaves something
 	if first, last, octets := n.store.measure(); first > 0 {
 		average := octets/int64(last-first+1) + 1
 		if fit := uint64(n.cfg.LogDiskCap / average); keep > fit {

@@ -50,6 +50,7 @@ type snapStore struct {
 	log *slog.Logger
 	// fresh takes a snapshot now, if there is anything new.
 	fresh func() error
+	sent  *sendBound // keeps the log that goes with what is sent
 	// foreign says whether the FSM's state is of another history than what is received.
 	foreign func() bool
 
@@ -62,7 +63,7 @@ var _ raft.SnapshotStore = (*snapStore)(nil)
 
 // openSnapshots reads dir and removes what a crash has left in it.
 func openSnapshots(dir string, fsm FSM, log *slog.Logger) (*snapStore, error) {
-	s := &snapStore{dir: dir, fsm: fsm, log: log, foreign: func() bool { return false }}
+	s := &snapStore{dir: dir, fsm: fsm, log: log, sent: &sendBound{}, foreign: func() bool { return false }}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
@@ -212,17 +213,30 @@ func (s *snapStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	if m == nil || m.Raft.ID != id {
 		return nil, nil, fmt.Errorf("cluster: there is no snapshot %s", id)
 	}
-	r := m.Raft
 	if m.Kind == kindReceived {
+		r := m.Raft
 		return &r, io.NopCloser(strings.NewReader(id)), nil
 	}
+	// The new snapshot, too, cuts the log; the entry at its index must stay: raft compares
+	// the peer's log with it before it sends the next.
+	s.sent.begin(s.fsm.Applied())
+	r, rc, err := s.open()
+	if err != nil {
+		s.sent.end()
+		return nil, nil, err
+	}
+	return r, rc, nil
+}
+
+// open makes the stream for a peer.
+func (s *snapStore) open() (*raft.SnapshotMeta, io.ReadCloser, error) {
 	if s.fresh != nil {
 		if err := s.fresh(); err != nil {
 			return nil, nil, err
 		}
-		m = s.newest()
-		r = m.Raft
 	}
+	m := s.newest()
+	r := m.Raft
 	s.mu.Lock()
 	s.seq++
 	dir := filepath.Join(s.dir, fmt.Sprintf("send-%d", s.seq))
@@ -246,7 +260,7 @@ func (s *snapStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 		defer close(done)
 		pw.CloseWithError(a.writeTo(pw))
 	}()
-	return &r, &sending{PipeReader: pr, done: done, dir: dir}, nil
+	return &r, &sending{PipeReader: pr, done: done, dir: dir, sent: s.sent}, nil
 }
 
 // sending is a checkpoint on its way to a peer.
@@ -254,12 +268,14 @@ type sending struct {
 	*io.PipeReader
 	done chan struct{}
 	dir  string
+	sent *sendBound
 }
 
 // Close stops the stream and removes the checkpoint.
 func (s *sending) Close() error {
 	s.PipeReader.Close()
 	<-s.done
+	s.sent.end()
 	return os.RemoveAll(s.dir)
 }
 
