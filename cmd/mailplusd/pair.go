@@ -265,7 +265,7 @@ func (h *hooks) Missing(node string, since uint64) (int64, bool) {
 func (h *hooks) fill(node string) {
 	defer h.wg.Done()
 	h.n.links.puller.SetPeer(node)
-	began := h.n.state.Applied()
+	began := h.n.cluster.Applied() // of the log: configurations count, too
 	var unread error
 	st, err := h.n.links.puller.Backfill(h.ctx, wantedBodies(h.n.state, &unread), body.BackfillOptions{})
 	err = errors.Join(err, unread)
