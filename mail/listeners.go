@@ -75,6 +75,22 @@ func (ls *Listeners) Pause(on bool) {
 	}
 }
 
+// Taker gives what puts a session that the other node accepted into the listener of a name.
+// ok is false when it isn't open; a nil function says that it takes none now.
+func (ls *Listeners) Taker(name string) (take func(net.Conn) error, ok bool) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	for key, e := range ls.open {
+		if base, _, _ := strings.Cut(key, "@"); base != name {
+			continue
+		}
+		if ok = true; e.l.Accepting() {
+			return e.l.Inject, true
+		}
+	}
+	return nil, ok
+}
+
 // Addresses gives the addresses to listen on for an interface setting: "" for all.
 func bindAddress(bind, iface string) (string, error) {
 	if bind != "" {

@@ -37,6 +37,13 @@ type Options struct {
 	// Hold, when set and true, keeps bodies that nobody refers to any more: the other node of the
 	// pair is away or not merged yet and may still want them.
 	Hold func() bool
+	// Steer gives what hands sessions of a listener to the other node; nil: none are.
+	Steer func(listener string) wire.Steerer
+	// Fresh waits until this node knows everything that any node has acknowledged; an error
+	// says that it may not. nil: it always does.
+	Fresh func(context.Context) error
+	// Failed logins and what follows from them are told to the other node; nil: there is none.
+	ShareLogin func(login.Event)
 }
 
 // Server is the mail server of one node.
@@ -57,6 +64,7 @@ type Server struct {
 	leading func() bool
 	ready   func() bool
 	hold    func() bool
+	steer   func(string) wire.Steerer
 	smtp    *smtpd.Server
 	imap    *imapd.Server
 	pop3    *pop3d.Server
@@ -67,19 +75,20 @@ type Server struct {
 
 // New puts the server together; Start opens it to the world.
 func New(o Options) (*Server, error) {
-	s := &Server{State: o.State, Bodies: o.Bodies, log: o.Log, leading: o.Leading, ready: o.Ready, hold: o.Hold, local: &localNetwork{bind: o.Bind}}
+	s := &Server{State: o.State, Bodies: o.Bodies, log: o.Log, leading: o.Leading, ready: o.Ready, hold: o.Hold, steer: o.Steer, local: &localNetwork{bind: o.Bind}}
 	if s.ready == nil {
 		s.ready = func() bool { return true }
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.Store = store.New(o.State, o.Bodies)
+	s.Store.SetFresh(o.Fresh)
 	s.Directory = directory.New(o.State, o.Log)
 	var err error
 	if s.MailLog, err = maillog.Open(maillog.Options{Path: filepath.Join(o.Data, "maillog.db"), Logger: o.Log}); err != nil {
 		return nil, err
 	}
 	s.Keyring = certs.NewKeyring()
-	s.Login = s.newLogin()
+	s.Login = s.newLogin(o.ShareLogin)
 	s.Commit = &commit.Committer{Store: s.Store, Log: s.MailLog, Now: time.Now}
 	s.newQueue()
 	s.newProtocols()
@@ -169,6 +178,9 @@ func (s *Server) wireConfig(name string) wire.Config {
 		Log: s.log, Timeouts: wire.DefaultTimeouts,
 		Limits: wire.Limits{MaxConns: set.Delivery.ConnectionLimit, MaxPerIP: set.Delivery.PerAddressLimit},
 	}
+	if s.steer != nil {
+		cfg.Steer = s.steer(name)
+	}
 	switch name {
 	case "smtp", "smtps", "submission":
 		cfg.Protocol = s.smtp.Gate(smtpd.Kind(name))
@@ -218,8 +230,8 @@ func (s *Server) serve(name string, l *wire.Listener) (stop func()) {
 }
 
 // newLogin joins login with the directory.
-func (s *Server) newLogin() *login.Login {
-	return login.New(login.Options{Directory: accounts{s}, Policy: s.loginPolicy, Logger: s.log})
+func (s *Server) newLogin(share func(login.Event)) *login.Login {
+	return login.New(login.Options{Directory: accounts{s}, Policy: s.loginPolicy, Share: share, Logger: s.log})
 }
 
 func (s *Server) loginPolicy() login.Policy {

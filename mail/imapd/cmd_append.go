@@ -152,6 +152,9 @@ func (ss *session) appendArgs(p *imapparse.Parser) (box model.Mailbox, msg store
 	if err = p.End(); err != nil {
 		return box, msg, usual(err)
 	}
+	if err := ss.fresh(); err != nil {
+		return box, msg, err
+	}
 	box, err = ss.srv.Store.Mailbox(ss.account.ID, name)
 	if errors.Is(err, store.ErrNotFound) {
 		err = no{"TRYCREATE", "there is no such mailbox"}

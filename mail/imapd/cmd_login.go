@@ -172,8 +172,20 @@ func (ss *session) doAuthenticate(_, text string) error {
 	return err
 }
 
+// fresh sees to it that what follows shows everything that was acknowledged on any node.
+func (ss *session) fresh() error {
+	if err := ss.srv.Store.Fresh(ss.ctx); err != nil {
+		ss.log.Warn("this node may not know the latest", "err", err)
+		return no{"UNAVAILABLE", "the server doesn't know the latest state at the moment, try again"}
+	}
+	return nil
+}
+
 // authenticate logs in and makes sure that the account has its mailboxes.
 func (ss *session) authenticate(mech, user string, password []byte) error {
+	if err := ss.fresh(); err != nil { // the account may have been changed by the other node
+		return err
+	}
 	acc, err := ss.srv.Login.Authenticate(ss.ctx, login.Attempt{
 		Service: login.IMAP, Remote: ss.c.RemoteIP(), TLS: ss.c.IsTLS(), Mechanism: mech, User: user, Password: password,
 	})

@@ -70,6 +70,9 @@ func (ss *session) find(p *imapparse.Parser) (model.Mailbox, error) {
 	if err != nil {
 		return model.Mailbox{}, err
 	}
+	if err := ss.fresh(); err != nil {
+		return model.Mailbox{}, err
+	}
 	return ss.srv.Store.Mailbox(ss.account.ID, name)
 }
 
@@ -153,6 +156,9 @@ func (ss *session) doList(p *imapparse.Parser, word string) error {
 	if len(patterns) == 1 && patterns[0] == "" {
 		ss.put("* ", word, ` (\Noselect) "/" ""`, "\r\n")
 		return nil
+	}
+	if err := ss.fresh(); err != nil {
+		return err
 	}
 	all, err := ss.srv.Store.Mailboxes(ss.account.ID)
 	if err != nil {

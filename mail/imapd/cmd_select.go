@@ -163,7 +163,15 @@ func (ss *session) putFlags(m *view.Message) {
 	ss.buf = append(ss.buf, ')')
 }
 
-func (ss *session) doNoop() error { return ss.announce(true) }
+func (ss *session) doNoop() error {
+	if ss.view == nil {
+		return nil
+	}
+	if err := ss.fresh(); err != nil {
+		return err
+	}
+	return ss.announce(true)
+}
 
 func (ss *session) doUnselect() error {
 	ss.view = nil
@@ -304,6 +312,9 @@ func (ss *session) messages(set imapparse.Set, uid bool) ([]int, error) {
 func (ss *session) doIdle(tag, text string) error {
 	if text != "" {
 		return bad{"IDLE takes no arguments"}
+	}
+	if err := ss.fresh(); err != nil {
+		return err
 	}
 	var w *state.Watch
 	if ss.view != nil {

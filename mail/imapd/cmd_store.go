@@ -214,6 +214,9 @@ func (ss *session) doCopy(p *imapparse.Parser, uid, move bool) error {
 	if move && ss.readOnly {
 		return errReadOnly
 	}
+	if err := ss.fresh(); err != nil {
+		return err
+	}
 	to, err := ss.srv.Store.Mailbox(ss.account.ID, name)
 	if errors.Is(err, store.ErrNotFound) {
 		return no{"TRYCREATE", "there is no such mailbox"}

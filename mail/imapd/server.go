@@ -19,6 +19,7 @@ import (
 
 // Store is what sessions need of mail/store.
 type Store interface {
+	Fresh(ctx context.Context) error
 	Mailboxes(account model.AccountID) ([]model.Mailbox, error)
 	Mailbox(account model.AccountID, name string) (model.Mailbox, error)
 	MailboxByID(id model.MailboxID) (model.Mailbox, error)

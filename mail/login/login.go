@@ -89,6 +89,7 @@ type Policy struct {
 type Options struct {
 	Directory Directory
 	Policy    func() Policy
+	Share     func(Event) // is told of what other nodes are to Learn; it must not wait. nil: nobody
 	Logger    *slog.Logger
 	Now       func() time.Time
 }
@@ -151,10 +152,12 @@ func (l *Login) Authenticate(ctx context.Context, a Attempt) (*Account, error) {
 		err = ErrPassword
 	}
 	if err != nil {
-		l.failed(name, a.Remote)
+		l.tell(Event{Kind: Failed, Key: lockKey(name, a.Remote)})
 		return nil, err
 	}
-	l.succeeded(name, a.Remote)
+	if l.succeeded(lockKey(name, a.Remote)) {
+		l.share(Event{Kind: Succeeded, Key: lockKey(name, a.Remote)})
+	}
 	return l.admit(&c, a.Service)
 }
 
@@ -239,11 +242,10 @@ func (l *Login) locked(name string, ip netip.Addr) error {
 	return nil
 }
 
-func (l *Login) failed(name string, ip netip.Addr) {
+func (l *Login) failed(key string) {
 	p, now := l.o.Policy(), l.o.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	key := lockKey(name, ip)
 	f := l.fails[key]
 	if f == nil || now.Sub(f.first) > p.Window {
 		if f != nil {
@@ -258,19 +260,22 @@ func (l *Login) failed(name string, ip netip.Addr) {
 		}
 	}
 	if f.count++; f.count >= p.MaxFailures {
+		name, client, _ := cutKey(key)
 		f.until, f.count, f.first = now.Add(p.LockTime), 0, now
-		l.o.Logger.Warn("locked out", "account", name, "client", ip.String(), "until", f.until)
+		l.o.Logger.Warn("locked out", "account", name, "client", client, "until", f.until)
 	}
 }
 
-func (l *Login) succeeded(name string, ip netip.Addr) {
+// succeeded forgets the failures under a key; it tells whether there were any.
+func (l *Login) succeeded(key string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	key := lockKey(name, ip)
-	if f := l.fails[key]; f != nil {
+	f := l.fails[key]
+	if f != nil {
 		l.order.Remove(f.at)
 		delete(l.fails, key)
 	}
+	return f != nil
 }
 
 // Lock is an address that is locked out for an account.
@@ -293,8 +298,14 @@ func (l *Login) Locks() []Lock {
 	return out
 }
 
-// Unlock forgets the failures of an account at every address; it tells how many there were.
+// Unlock forgets the failures of an account at every address, on all nodes; it tells how
+// many this one knew.
 func (l *Login) Unlock(name string) int {
+	l.share(Event{Kind: Unlocked, Key: name})
+	return l.unlock(name)
+}
+
+func (l *Login) unlock(name string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := 0

@@ -19,6 +19,7 @@ import (
 
 // Store is what a session needs of mail/store.
 type Store interface {
+	Fresh(ctx context.Context) error
 	EnsureDefaults(ctx context.Context, account model.AccountID) error
 	Mailbox(account model.AccountID, name string) (model.Mailbox, error)
 	View(id model.MailboxID, from, to model.UID, fn func(*model.MessageState) bool) (model.Mailbox, error)

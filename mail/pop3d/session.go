@@ -226,6 +226,9 @@ var errInUse = errors.New("maildrop in use")
 
 // authenticate logs in, locks the maildrop and takes the snapshot.
 func (ss *session) authenticate(mech, user string, password []byte) error {
+	if err := ss.srv.Store.Fresh(ss.ctx); err != nil {
+		return fmt.Errorf("%w: %w", login.ErrTemporary, err)
+	}
 	acc, err := ss.srv.Login.Authenticate(ss.ctx, login.Attempt{
 		Service: login.POP3, Remote: ss.c.RemoteIP(), TLS: ss.c.IsTLS(), Mechanism: mech, User: user, Password: password,
 	})

@@ -115,6 +115,9 @@ func (ss *session) authenticate(mech, user string, password []byte) error {
 	if ss.kind != SMTP {
 		service = login.Submission
 	}
+	if err := ss.srv.Store.Fresh(context.Background()); err != nil {
+		return authReply(fmt.Errorf("%w: %w", login.ErrTemporary, err))
+	}
 	acc, err := ss.srv.Login.Authenticate(context.Background(), login.Attempt{
 		Service: service, Remote: ss.gate.RemoteIP(), TLS: ss.gate.IsTLS(), Mechanism: mech, User: user, Password: password,
 	})
@@ -145,6 +148,11 @@ func authReply(err error) error {
 func (ss *session) Mail(_ string, o *smtp.MailOptions) error {
 	if err := ss.admitted(); err != nil {
 		return err
+	}
+	// Who was made a moment ago on the other node must not be refused for good.
+	if err := ss.srv.Store.Fresh(context.Background()); err != nil {
+		ss.log.Warn("this node may not know the latest", "err", err)
+		return &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 2}, Message: "Service not available, try again later"}
 	}
 	e, err := ss.envelope()
 	if err != nil {

@@ -37,6 +37,7 @@ type Bodies interface {
 type Store struct {
 	state  *state.State
 	bodies Bodies
+	fresh  func(context.Context) error
 	Limits message.Limits
 }
 
@@ -47,6 +48,25 @@ func New(s *state.State, b Bodies) *Store {
 
 // State is the replicated state below the store.
 func (s *Store) State() *state.State { return s.state }
+
+// SetFresh gives the store what Fresh calls; before first use. nil: this node always knows everything.
+func (s *Store) SetFresh(f func(context.Context) error) { s.fresh = f }
+
+// Fresh waits until reads here show everything that any node acknowledged before the call, 2 s at
+// most. ErrUnavailable: they may not; the client is to be told so rather than shown the past.
+func (s *Store) Fresh(ctx context.Context) error {
+	if s.fresh == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, freshTimeout)
+	defer cancel()
+	if err := s.fresh(ctx); err != nil {
+		return fmt.Errorf("%w: what the other node knows is not known here: %w", ErrUnavailable, err)
+	}
+	return nil
+}
+
+const freshTimeout = 2 * time.Second
 
 // NewSpool takes in a body of unknown size, of limit octets at most.
 func (s *Store) NewSpool(limit int64) *segment.Spool { return s.bodies.NewSpool(limit) }

@@ -21,6 +21,8 @@ type Config struct {
 	Proxy ProxyMode
 	// ProxyFrom are the addresses that may send a PROXY header.
 	ProxyFrom []netip.Prefix
+	// Steer gives sessions to another machine; nil: all are served here.
+	Steer Steerer
 	// Log gets the transcript at LevelTrace and below; nil discards.
 	Log *slog.Logger
 	// OnClose is told of each connection that ended.

@@ -122,6 +122,24 @@ func (m *limiter) enter(ip netip.Addr, now time.Time) (netip.Prefix, Refusal) {
 	return net, Accepted
 }
 
+// add counts a connection in that must not be refused.
+func (m *limiter) add(ip netip.Addr) netip.Prefix {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	net := m.network(ip)
+	cl := m.clients[net]
+	if cl == nil {
+		if len(m.clients) >= maxClients {
+			m.sweep(time.Now())
+		}
+		cl = &client{}
+		m.clients[net] = cl
+	}
+	cl.open++
+	m.total++
+	return net
+}
+
 func (m *limiter) judge(cl *client, now time.Time) Refusal {
 	if m.lim.PerMinute > 0 {
 		if now.Before(cl.blocked) {

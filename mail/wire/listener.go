@@ -36,10 +36,14 @@ type Listener struct {
 	done  chan struct{}
 
 	paused atomic.Bool
+	ending atomic.Bool // Shutdown is under way
+
+	opening chan struct{} // sessions on their way to another machine
 
 	mu    sync.Mutex
 	ln    net.Listener
 	conns map[*Conn]struct{}
+	away  map[*away]struct{}
 	empty chan struct{} // closed when the last connection left after Close
 	wg    sync.WaitGroup
 }
@@ -58,7 +62,8 @@ func Listen(network, addr string, cfg Config) (*Listener, error) {
 func NewListener(ln net.Listener, cfg Config) *Listener {
 	l := &Listener{cfg: cfg, proto: cfg.Protocol, lim: newLimiter(cfg.Limits), ln: ln,
 		ready: make(chan net.Conn), pend: make(chan struct{}, maxPending),
-		done: make(chan struct{}), conns: make(map[*Conn]struct{})}
+		done: make(chan struct{}), conns: make(map[*Conn]struct{}),
+		opening: make(chan struct{}, maxOpening), away: make(map[*away]struct{})}
 	if l.proto == nil {
 		l.proto = Plain{}
 	}
@@ -99,9 +104,10 @@ func (l *Listener) Drop(local netip.Addr) {
 			c.Goodbye(l.proto.Bye())
 		}
 	}
+	l.cutAway(func(a *away) bool { return a.local == local })
 }
 
-// Len returns the number of open connections.
+// Len returns the number of open connections that are served here.
 func (l *Listener) Len() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -182,16 +188,16 @@ func (l *Listener) Close() error {
 // commands and waits until all have gone. When the context ends first, the rest
 // are cut off and its error returned.
 func (l *Listener) Shutdown(ctx context.Context) error {
+	l.ending.Store(true)
 	_ = l.Close()
 	l.mu.Lock()
 	if l.empty == nil {
 		l.empty = make(chan struct{})
-		if len(l.conns) == 0 {
-			close(l.empty)
-		}
 	}
 	empty := l.empty
+	l.settle()
 	l.mu.Unlock()
+	l.cutAway(nil)
 	bye := l.proto.Bye()
 	for _, c := range l.Conns() {
 		go c.Goodbye(bye)
@@ -282,6 +288,13 @@ func (l *Listener) count(c *Conn) {
 		l.refuse(c, why)
 		return
 	}
+	if !l.steer(c, net) {
+		l.enter(c, net)
+	}
+}
+
+// enter hands a counted connection to Accept; false: the listener is closed.
+func (l *Listener) enter(c *Conn, net netip.Prefix) bool {
 	l.mu.Lock()
 	l.conns[c] = struct{}{}
 	l.mu.Unlock()
@@ -289,8 +302,10 @@ func (l *Listener) count(c *Conn) {
 	w := l.proto.Wrap(c)
 	select {
 	case l.ready <- w:
+		return true
 	case <-l.done:
 		c.Abort(ReasonShutdown)
+		return false
 	}
 }
 
@@ -310,10 +325,7 @@ func (l *Listener) gone(c *Conn, net netip.Prefix) {
 	l.lim.leave(net)
 	l.mu.Lock()
 	delete(l.conns, c)
-	if l.empty != nil && len(l.conns) == 0 {
-		close(l.empty)
-		l.empty = nil
-	}
+	l.settle()
 	l.mu.Unlock()
 	if l.cfg.OnClose != nil {
 		l.cfg.OnClose(c)
