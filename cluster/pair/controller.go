@@ -47,6 +47,7 @@ type Controller struct {
 	since      time.Duration // of the present capacity
 	upToDate   time.Duration // since when the peer has had everything; 0: it hasn't
 	readded    string        // instance of the peer for which replication was restarted
+	marks      [2]mark       // the log's length, one to two seconds ago and since then
 	lastTry    map[string]time.Duration
 	arbiterOK  bool
 	arbiterErr string

@@ -28,7 +28,7 @@ type traits struct {
 var protocols = map[Proto]traits{
 	Raft:    {conns: 64, stalled: 10 * time.Second}, // raft has deadlines of its own
 	Body:    {conns: 64, stalled: 30 * time.Second},
-	Session: {conns: 20_000, stalled: 2 * time.Minute},
+	Session: {conns: 20_000, stalled: 6 * time.Minute}, // a client may pause for 5; a dead node is found out by the keep-alive and by the lease
 	Call:    {conns: 16, stalled: 5 * time.Second},
 	Lease:   {conns: 16, stalled: 5 * time.Second},
 	Admin:   {conns: 64, stalled: time.Minute},

@@ -79,6 +79,9 @@ func (n *node) register(reg *prometheus.Registry) {
 		return 0
 	})
 	reg.MustRegister(connections{n})
+	if n.sharing != nil {
+		reg.MustRegister(shared{n.sharing})
+	}
 }
 
 // connections counts the open connections of each listener.

@@ -125,6 +125,7 @@ func (n *node) openPair(context.Context) error {
 		}
 	}()
 	n.ha = &server.HA{Controller: ctl, Link: n.link, Book: n.book, Loopback: kind == vip.KindLoopback, Formats: formats()}
+	n.sharing.start()
 	n.later(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -288,6 +289,8 @@ func (h *hooks) Follow(node string, open bool) {
 	h.n.gate.Set(open)
 	if open {
 		h.n.links.puller.SetPeer(node)
+	} else if cut := h.n.sharing.Cut(); cut > 0 {
+		h.n.log.Warn("sessions shared with the other node were ended", "sessions", cut)
 	}
 }
 

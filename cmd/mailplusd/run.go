@@ -43,6 +43,7 @@ type node struct {
 	links     *bodyLinks
 	proposer  *proposer
 	floating  *floating
+	sharing   *sharing
 	hooks     *hooks
 	ha        *server.HA
 	ctl       *pair.Controller
@@ -279,10 +280,16 @@ func (n *node) openAdmin(context.Context) (err error) {
 }
 
 func (n *node) openMail(context.Context) (err error) {
-	n.mail, err = mail.New(mail.Options{
+	o := mail.Options{
 		Data: n.cfg.Data, Bind: n.cfg.Bind, State: n.state, Bodies: n.bodies, Log: n.log,
-		Leading: n.isActing, Ready: n.isReady, Hold: n.holdBodies,
-	})
+		Leading: n.isActing, Ready: n.isReady, Hold: n.holdBodies, Fresh: n.proposer.Fresh,
+	}
+	if n.link != nil {
+		n.sharing = newSharing(n)
+		n.later(n.sharing.Close)
+		o.Steer, o.ShareLogin = n.sharing.For, n.sharing.tell
+	}
+	n.mail, err = mail.New(o)
 	if err != nil {
 		return err
 	}

@@ -77,6 +77,17 @@ type Sharing struct {
 	Weights map[string]int `cbor:"2,keyasint,omitempty" json:"weights,omitempty"` // by node ID, 0 to 100; missing: 50
 }
 
+// DefaultWeight is a node's weight when none is set.
+const DefaultWeight = 50
+
+// Weight gives a node's weight, 0 to 100.
+func (s *Sharing) Weight(node string) int {
+	if w, ok := s.Weights[node]; ok {
+		return w
+	}
+	return DefaultWeight
+}
+
 // Limits of a pair.
 const (
 	MaxPairAddrs   = 4
