@@ -7,7 +7,7 @@ DESTDIR ?=
 VERSION := $(shell sed -n 's/.*Version *= "\(.*\)"/\1/p' mail/model/version.go)
 export CGO_ENABLED ?= 0
 
-.PHONY: bench-idle bench-restart all build run test unit stories race fuzz bench bench-peers check lint docs install deb tools clean
+.PHONY: demo-pair bench-idle bench-restart all build run test unit stories race fuzz bench bench-peers check lint docs install deb tools clean
 
 all: build
 
@@ -17,6 +17,10 @@ build:
 # A whole system on loopback, without root: prints how to send and read a mail.
 run: build
 	$(BIN)/mailplusd dev --data $(DATA)
+
+# A pair on loopback, without root: mail in a loop, the primary killed, everything counted. Takes less than a minute.
+demo-pair: build
+	$(GO) run ./packaging/demopair -bin $(BIN)
 
 # Programs that the tests talk to; without root or apt, tests that need them skip and say so.
 tools:
