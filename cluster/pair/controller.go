@@ -46,8 +46,8 @@ type Controller struct {
 	advice     string
 	since      time.Duration // of the present capacity
 	upToDate   time.Duration // since when the peer has had everything; 0: it hasn't
+	marks      []mark        // how long the log was, lately
 	readded    string        // instance of the peer for which replication was restarted
-	marks      [2]mark       // the log's length, one to two seconds ago and since then
 	lastTry    map[string]time.Duration
 	arbiterOK  bool
 	arbiterErr string
@@ -190,6 +190,7 @@ func (c *Controller) step(ctx context.Context) {
 	}
 	if f.State != Single {
 		f = c.syncWitness(f)
+		c.markLog()
 	}
 	switch f.State {
 	case Single:

@@ -125,6 +125,10 @@ func (c *Controller) met(h Hello, sent time.Duration, echo bool) {
 	}
 	now := c.now()
 	c.mu.Lock()
+	if sent < c.peer.heard-c.cfg.Timing.Silent {
+		c.mu.Unlock()
+		return // an answer that was long on its way: newer ones are here
+	}
 	if h.Instance != c.peer.hello.Instance {
 		c.peer.left = false
 		c.released = false

@@ -84,7 +84,7 @@ func (c *Controller) setWitness(m *Member) error {
 func (c *Controller) InSync() (bool, string) {
 	f := c.cfg.Book.Facts()
 	h, fresh := c.view()
-	last := c.cfg.Node.Status().LastIndex
+	behind := c.behind(h)
 	c.mu.Lock()
 	missing := c.missing
 	c.mu.Unlock()
@@ -97,8 +97,8 @@ func (c *Controller) InSync() (bool, string) {
 		return false, fmt.Sprintf("%s lacks %d message bodies", f.Peer.ID, h.Missing)
 	case f.Primary != f.Self.ID && missing != 0:
 		return false, fmt.Sprintf("this node lacks %d message bodies", missing)
-	case h.Applied+lagLimit < last:
-		return false, fmt.Sprintf("%s is %d entries behind", f.Peer.ID, last-h.Applied)
+	case behind > lagLimit:
+		return false, fmt.Sprintf("%s is %d entries behind", f.Peer.ID, behind)
 	}
 	return true, ""
 }

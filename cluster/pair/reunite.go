@@ -130,12 +130,12 @@ func (c *Controller) reunite(ctx context.Context, f Facts, h Hello) {
 	if again {
 		return
 	}
-	last := c.cfg.Node.Status().LastIndex
-	near := last <= h.Applied+1000
+	behind := c.behind(h)
+	near := behind <= 1000
 	if near {
 		c.copyTo(f.Peer.ID) // from here on nothing new will be missing
 	}
-	ready := near && last <= h.Applied+lagLimit && h.Missing == 0
+	ready := near && behind <= lagLimit && h.Missing == 0
 	now := c.now()
 	c.mu.Lock()
 	if !ready {
@@ -149,6 +149,42 @@ func (c *Controller) reunite(ctx context.Context, f Facts, h Hello) {
 	if stable {
 		c.promote(ctx, f)
 	}
+}
+
+// mark is how long the log was at a moment.
+type mark struct {
+	at   time.Duration
+	last uint64
+}
+
+// markLog remembers the length of the log for some seconds.
+func (c *Controller) markLog() {
+	now, last := c.now(), c.cfg.Node.Status().LastIndex
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.marks) > 0 && now-c.marks[0].at > 10*time.Second {
+		c.marks = c.marks[1:]
+	}
+	c.marks = append(c.marks, mark{now, last})
+}
+
+// behind is how many entries the peer lacks of those that were in the log a second before it
+// spoke: what came since may just be on its way, and under load that is always something.
+func (c *Controller) behind(h Hello) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.peer.heard - time.Second
+	last := uint64(0)
+	for _, m := range c.marks {
+		if m.at > before {
+			break
+		}
+		last = m.last
+	}
+	if last == 0 && len(c.marks) > 0 {
+		last = c.marks[0].last
+	}
+	return last - min(last, h.Applied)
 }
 
 // promote makes the follower a voter. The right to serve alone is given up on disk first.

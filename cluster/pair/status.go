@@ -34,6 +34,7 @@ type Status struct {
 func (c *Controller) Status() Status {
 	f := c.cfg.Book.Facts()
 	h, fresh := c.view()
+	behind := c.behind(h)
 	silence, _ := c.dead()
 	n := c.cfg.Node.Status()
 	now := c.now()
@@ -55,9 +56,9 @@ func (c *Controller) Status() Status {
 	mine := max(n.LastIndex, n.AppliedIndex)
 	if fresh {
 		if f.Primary == f.Self.ID {
-			s.Lag = mine - min(mine, h.Applied)
+			s.Lag = behind
 		} else {
-			s.Lag = h.Last - min(h.Last, n.AppliedIndex)
+			s.Lag = h.Last - min(h.Last, mine)
 		}
 	}
 	s.CanFail, s.CantFail = whatMayFail(f, s, fresh)
