@@ -33,7 +33,8 @@ type Options struct {
 	Bodies  *segment.Store
 	Log     *slog.Logger
 	Leading func() bool
-	Ready   func() bool // mail may be accepted; nil: always
+	Ready   func() bool                         // mail may be accepted; nil: always
+	Node    func() (number uint16, paired bool) // of this node in a pair; nil: alone
 	// Hold, when set and true, keeps bodies that nobody refers to any more: the other node of the
 	// pair is away or not merged yet and may still want them.
 	Hold func() bool
@@ -90,7 +91,7 @@ func New(o Options) (*Server, error) {
 	s.Keyring = certs.NewKeyring()
 	s.Login = s.newLogin(o.ShareLogin)
 	s.Commit = &commit.Committer{Store: s.Store, Log: s.MailLog, Now: time.Now}
-	s.newQueue()
+	s.newQueue(o.Node)
 	s.newProtocols()
 	s.Listeners = &Listeners{Bind: o.Bind, Log: o.Log, Make: s.wireConfig, Open: s.serve}
 	return s, nil

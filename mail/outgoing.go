@@ -18,7 +18,7 @@ import (
 )
 
 // newQueue joins the queue with state, bodies and the outgoing client.
-func (s *Server) newQueue() {
+func (s *Server) newQueue(node func() (uint16, bool)) {
 	client := &remote.Client{
 		Resolvers: func() []string { return s.State.Current().Network.Resolvers },
 		Hello:     func() string { return s.State.Current().System.Hostname },
@@ -27,7 +27,7 @@ func (s *Server) newQueue() {
 		Ours:      s.ours,
 	}
 	s.Queue = &queue.Queue{
-		State: s.State, Remote: client, Leading: s.leading, MailLog: s.MailLog, Log: s.log, Now: time.Now, Notify: s.notify,
+		State: s.State, Remote: client, Leading: s.leading, Node: node, MailLog: s.MailLog, Log: s.log, Now: time.Now, Notify: s.notify,
 		Body: func(id model.BodyID) (*segment.Body, error) { return s.Store.Body(id) },
 	}
 }

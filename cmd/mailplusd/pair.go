@@ -233,7 +233,7 @@ func (h *hooks) StartEpoch(ctx context.Context, b pair.Branch, forced, _ bool) e
 	return h.n.state.Do(ctx, []state.Operation{state.EpochStart{
 		Epoch: b.Epoch, Owner: b.Owner, Node: uint16(f.Self.Number), Forced: forced, Phase: state.PhaseSolo,
 		Index: b.Index, Term: b.Term, Reason: b.Reason,
-	}, state.Takeover{Node: uint16(f.Self.Number), Delay: state.TakeoverDelay}})
+	}})
 }
 
 // Together implements pair.Hooks.

@@ -282,7 +282,7 @@ func (n *node) openAdmin(context.Context) (err error) {
 func (n *node) openMail(context.Context) (err error) {
 	o := mail.Options{
 		Data: n.cfg.Data, Bind: n.cfg.Bind, State: n.state, Bodies: n.bodies, Log: n.log,
-		Leading: n.isActing, Ready: n.isReady, Hold: n.holdBodies, Fresh: n.proposer.Fresh,
+		Leading: n.isActing, Ready: n.isReady, Hold: n.holdBodies, Node: n.numbered, Fresh: n.proposer.Fresh,
 	}
 	if n.link != nil {
 		n.sharing = newSharing(n)
@@ -299,6 +299,12 @@ func (n *node) openMail(context.Context) (err error) {
 
 // isActing tells whether this node does what one node of a pair does: the queue, scheduled work.
 func (n *node) isActing() bool { return n.cluster.IsLeader() && n.accepting.Load() }
+
+// numbered gives this node's number, and whether it has another one.
+func (n *node) numbered() (uint16, bool) {
+	f := n.book.Facts()
+	return uint16(f.Self.Number), f.State != pair.Single
+}
 
 // holdBodies tells whether unused bodies must stay: the other node is away, or has not merged yet.
 func (n *node) holdBodies() bool {

@@ -5,7 +5,9 @@ package commit
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,11 +86,16 @@ func (c *Committer) Commit(ctx context.Context, e *flow.Envelope, sp *segment.Sp
 		sp.Abort()
 		return state.Delivered{}, err
 	}
+	same, err := c.likeness(e, sp)
+	if err != nil {
+		sp.Abort()
+		return state.Delivered{}, err
+	}
 	body, size, err := c.Store.CommitSpool(ctx, sp, trace)
 	if err != nil {
 		return state.Delivered{}, err
 	}
-	op := state.Deliver{Body: body, Size: size, Meta: meta, Local: plan.Local}
+	op := state.Deliver{Body: body, Size: size, Meta: meta, Local: plan.Local, Same: same}
 	if len(plan.Remote) > 0 {
 		op.Queue = c.queued(e, plan.Remote, size)
 	}
@@ -98,6 +105,29 @@ func (c *Committer) Commit(ctx context.Context, e *flow.Envelope, sp *segment.Sp
 	}
 	c.report(e, &plan, size)
 	return out, nil
+}
+
+// likeness is equal for a message that a sender repeats because it got no answer: the same
+// envelope and the same octets. In a pair both sides of a split may have got it, and the merge
+// keeps one copy. A node that never had another needs none.
+func (c *Committer) likeness(e *flow.Envelope, sp *segment.Spool) ([]byte, error) {
+	if e.Facts.MessageID == "" || c.Store.State().Regime().Phase == state.PhaseSingle {
+		return nil, nil
+	}
+	raw, release, err := sp.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	h := sha256.New()
+	rcpts := make([]string, len(e.Rcpts))
+	for i, r := range e.Rcpts {
+		rcpts[i] = r.Address.String()
+	}
+	slices.Sort(rcpts)
+	fmt.Fprintf(h, "%q %q %q\n", e.From.String(), rcpts, e.Facts.MessageID)
+	h.Write(raw)
+	return h.Sum(nil)[:16], nil
 }
 
 func (c *Committer) queued(e *flow.Envelope, rcpts []model.QueueRcpt, size int64) *state.QueueAdd {

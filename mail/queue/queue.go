@@ -42,6 +42,10 @@ type Queue struct {
 	Body    func(model.BodyID) (*segment.Body, error)
 	Notify  func(ctx context.Context, to string, raw []byte, with state.Operation) error // delivers a DSN in the entry of with
 	Leading func() bool
+	// Node is this node's number, and whether there is another one: then attempts are noted
+	// before they begin, so that a node that takes over doesn't repeat at once what may have
+	// arrived. nil: this node is alone.
+	Node    func() (number uint16, paired bool)
 	MailLog maillog.Emitter
 	Log     *slog.Logger
 	Now     func() time.Time
@@ -75,9 +79,15 @@ func (q *Queue) Run(ctx context.Context) {
 	w := q.State.WatchTopic(state.TopicQueue)
 	defer w.Close()
 	defer q.wg.Wait()
+	acting := false
 	for {
 		wait := time.Hour
-		if q.Leading() {
+		if !q.Leading() {
+			acting = false
+		} else if !acting {
+			acting = q.takeOver(ctx)
+		}
+		if acting {
 			next := q.start(ctx)
 			if next > 0 {
 				wait = min(wait, max(time.Unix(0, next).Sub(q.Now()), 10*time.Millisecond))
@@ -98,6 +108,33 @@ func (q *Queue) Run(ctx context.Context) {
 	}
 }
 
+func (q *Queue) node() (number uint16, paired bool) {
+	if q.Node == nil {
+		return 0, false
+	}
+	return q.Node()
+}
+
+// takeOver has what another node may be trying wait, before this one begins to deliver.
+func (q *Queue) takeOver(ctx context.Context) bool {
+	number, paired := q.node()
+	if !paired {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var out state.Changed
+	err := q.State.Do(ctx, []state.Operation{state.Takeover{Node: number, Delay: state.TakeoverDelay}}, &out)
+	if err != nil {
+		q.Log.Warn("queue not taken over yet", "err", err)
+		return false
+	}
+	if out.N > 0 {
+		q.Log.Warn("attempts were under way on the other node; they are repeated later, as their outcome is not known", "recipients", out.N)
+	}
+	return true
+}
+
 // start begins attempts for what is due and gives the time of the next one.
 func (q *Queue) start(ctx context.Context) (next int64) {
 	now := q.Now()
@@ -109,6 +146,7 @@ func (q *Queue) start(ctx context.Context) (next int64) {
 	set := q.State.Current().Queue
 	byMessage := map[model.QueueID][]uint32{}
 	var order []model.QueueID
+	var begun []attempt
 	q.mu.Lock()
 	for _, d := range due {
 		if q.active[key{d.Queue, d.N}] {
@@ -132,43 +170,82 @@ func (q *Queue) start(ctx context.Context) (next int64) {
 			}
 		}
 		for domain, list := range groups {
-			q.begin(ctx, msg, domain, list, set)
+			if q.reserve(msg.ID, domain, list, set) {
+				begun = append(begun, attempt{msg, domain, list})
+			}
 		}
+	}
+	if err := q.note(ctx, begun); err != nil {
+		q.Log.Warn("attempts can't be noted, so they don't begin", "err", err)
+		for _, a := range begun {
+			q.free(a)
+		}
+		return now.Add(time.Second).UnixNano()
+	}
+	for _, a := range begun {
+		q.wg.Add(1)
+		go func() {
+			defer q.wg.Done()
+			q.attempt(ctx, a.msg, a.domain, a.list)
+			q.free(a)
+			q.Wake()
+		}()
 	}
 	return next
 }
 
-// begin starts one attempt unless the destination, or everything, has enough of them; then it is
-// started when one of those ends.
-func (q *Queue) begin(ctx context.Context, msg model.QueueMessage, domain string, list []model.QueueRcpt, set model.Queue) {
+// attempt is one message to one destination.
+type attempt struct {
+	msg    model.QueueMessage
+	domain string
+	list   []model.QueueRcpt
+}
+
+// note records the attempts that are about to begin, all in one entry. A node that is alone doesn't.
+func (q *Queue) note(ctx context.Context, begun []attempt) error {
+	number, paired := q.node()
+	if !paired || len(begun) == 0 {
+		return nil
+	}
+	op := state.Started{Node: number}
+	for _, a := range begun {
+		for _, r := range a.list {
+			op.Rcpts = append(op.Rcpts, state.StartedFor{Queue: a.msg.ID, N: r.N})
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return q.State.Do(ctx, []state.Operation{op})
+}
+
+// reserve takes a place for an attempt unless the destination, or everything, has enough of
+// them; then it is tried again when one of those ends.
+func (q *Queue) reserve(id model.QueueID, domain string, list []model.QueueRcpt, set model.Queue) bool {
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	total := 0
 	for _, n := range q.dest {
 		total += n
 	}
 	if q.dest[domain] >= set.PerDestination || total >= set.Concurrency {
-		q.mu.Unlock()
-		return
+		return false
 	}
 	q.dest[domain]++
 	for _, r := range list {
-		q.active[key{msg.ID, r.N}] = true
+		q.active[key{id, r.N}] = true
 	}
-	q.mu.Unlock()
-	q.wg.Add(1)
-	go func() {
-		defer q.wg.Done()
-		q.attempt(ctx, msg, domain, list)
-		q.mu.Lock()
-		if q.dest[domain]--; q.dest[domain] == 0 {
-			delete(q.dest, domain)
-		}
-		for _, r := range list {
-			delete(q.active, key{msg.ID, r.N})
-		}
-		q.mu.Unlock()
-		q.Wake()
-	}()
+	return true
+}
+
+func (q *Queue) free(a attempt) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.dest[a.domain]--; q.dest[a.domain] == 0 {
+		delete(q.dest, a.domain)
+	}
+	for _, r := range a.list {
+		delete(q.active, key{a.msg.ID, r.N})
+	}
 }
 
 // Wake makes the queue look again: the clock has moved, or a destination has room.
