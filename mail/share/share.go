@@ -32,9 +32,10 @@ const (
 	policyAge   = 200 * time.Millisecond
 	openTimeout = 300 * time.Millisecond // to reach the peer and have its answer
 	takeTimeout = 5 * time.Second        // for the header of a session to come
-	// lameTime keeps sessions here after the peer could not be reached, so that not every
-	// client waits for it.
-	lameTime = time.Second
+	// After maxMisses dials in a row that failed, sessions stay here for lameTime, so that
+	// not every client waits for a peer that is out of reach.
+	maxMisses = 3
+	lameTime  = time.Second
 )
 
 // Sharer hands sessions to the peer and takes sessions in. Close it.
@@ -45,6 +46,7 @@ type Sharer struct {
 	wg     sync.WaitGroup
 
 	policy   atomic.Pointer[aged]
+	misses   atomic.Int32
 	lame     atomic.Int64 // until when the peer isn't tried, sinceStart
 	asking   sync.Mutex
 	mu       sync.Mutex
@@ -202,9 +204,12 @@ func (t steerer) open(h wire.Handover) (*stream, error) {
 	defer cancel()
 	conn, err := t.s.o.Dial(ctx, peer)
 	if err != nil {
-		t.s.lame.Store(int64(sinceStart() + lameTime))
+		if t.s.misses.Add(1) >= maxMisses {
+			t.s.lame.Store(int64(sinceStart() + lameTime))
+		}
 		return nil, err
 	}
+	t.s.misses.Store(0)
 	st, err := t.s.track(conn)
 	if err != nil {
 		return nil, err

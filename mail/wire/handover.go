@@ -37,7 +37,8 @@ type away struct {
 func (a *away) cut() { a.once.Do(func() { _ = a.raw.Close() }) }
 
 // maxOpening bounds the sessions on their way to the other machine; more are served here.
-const maxOpening = 256
+// Each costs a handshake: with many at a time all would be late.
+const maxOpening = 64
 
 // steer gives a counted connection away if it is to be served elsewhere; false: it is
 // still the listener's. The accept loop doesn't wait for the other machine.
