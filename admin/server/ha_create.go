@@ -1,0 +1,230 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"mailplusd/admin/api"
+	"mailplusd/admin/op"
+	"mailplusd/cluster/pair"
+	"mailplusd/cluster/transport"
+	"mailplusd/mail/model"
+	"mailplusd/mail/state"
+)
+
+func (s *Server) haInvite(_ context.Context, c *Call, in *api.HAInviteIn) (api.HAInviteOut, error) {
+	h, err := s.pairing()
+	if err != nil {
+		return api.HAInviteOut{}, err
+	}
+	if err := s.mayJoin(h); err != nil {
+		return api.HAInviteOut{}, err
+	}
+	ttl := time.Duration(max(in.Minutes, 1)) * time.Minute
+	out := api.HAInviteOut{Expires: time.Now().Add(ttl).Format(time.RFC3339), Fingerprint: transport.Fingerprint(h.Link.PublicKey()), Addresses: []string{}}
+	if ifs, err := net.InterfaceAddrs(); err == nil {
+		_, port, _ := net.SplitHostPort(h.Link.Addr().String())
+		for _, a := range ifs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLinkLocalUnicast() && (h.Loopback || !p.Addr().IsLoopback()) {
+				out.Addresses = append(out.Addresses, net.JoinHostPort(p.Addr().String(), port))
+			}
+		}
+	}
+	if c.DryRun {
+		return out, nil
+	}
+	out.Token, err = h.Link.Invite(ttl)
+	return out, err
+}
+
+// mayJoin refuses to be a secondary with data of its own.
+func (s *Server) mayJoin(h *HA) error {
+	switch {
+	case h.Book.Facts().State != pair.Single:
+		return op.Errorf(op.Refused, "this node is part of a pair already").With("mpctl ha show")
+	case s.mail.State.Current().System.SetUp != 0:
+		return op.Errorf(op.Refused, "this node is set up; a secondary must be empty, or its mail would be lost (R11.19)").With("mpctl ha create, here, to make this node the primary")
+	}
+	return nil
+}
+
+// joinIn is what the primary tells the new secondary.
+type joinIn struct {
+	Cluster string       `json:"cluster"`
+	Self    pair.Member  `json:"self"` // of the secondary
+	Peer    pair.Member  `json:"peer"`
+	History pair.History `json:"history"`
+	Epoch   uint64       `json:"epoch"`
+	Turn    uint64       `json:"turn"`
+}
+
+func (s *Server) haCreate(ctx context.Context, c *Call, in *api.HACreateIn) (api.HAShowOut, error) {
+	h, err := s.pairing()
+	if err != nil {
+		return api.HAShowOut{}, err
+	}
+	peer := s.peerAddr(in.Peer)
+	addr, err := s.linkAddr(h, peer, in.Address)
+	if err != nil {
+		return api.HAShowOut{}, err
+	}
+	own := s.ownFacts(h, addr.Addr())
+	vips, err := parseVIPs(in.VIP, own, h.Loopback)
+	if err != nil {
+		return api.HAShowOut{}, err
+	}
+	if err := worst(s.conditions(ctx, h, own, nil, vips, addr)); err != nil {
+		return api.HAShowOut{}, err
+	}
+	if c.DryRun {
+		c.Diff(op.FieldDiff{Field: "pair", New: fmt.Sprintf("%s (primary, %s) and the node at %s, address %s", s.node, addr, peer, in.VIP)})
+		return s.haView(h), nil
+	}
+	res, err := h.Link.Pair(ctx, peer, transport.Credential{Token: string(in.Token), User: in.PeerUser, Password: []byte(in.Password), Fingerprint: in.Fingerprint})
+	if err != nil {
+		return api.HAShowOut{}, pairError(err)
+	}
+	findings := s.conditions(ctx, h, own, &res, vips, addr)
+	if err := worst(findings); err != nil {
+		return api.HAShowOut{}, err
+	}
+	if in.PeerStorage != "" {
+		var f nodeFacts
+		json.Unmarshal(res.Hello.Extra, &f)
+		if !slices.Contains(f.Storage, in.PeerStorage) {
+			return api.HAShowOut{}, op.Errorf(op.Refused, "the secondary keeps its data in %s; it has no %s", strings.Join(f.Storage, ", "), in.PeerStorage).With("start the secondary with --data on the volume that you want")
+		}
+	}
+	self := pair.Member{ID: s.node, Number: 0, Addrs: []string{addr.String()}, Key: h.Link.PublicKey()}
+	other := pair.Member{ID: res.ID, Number: 1, Addrs: []string{peer}, Key: res.Key}
+	if host, port, err := net.SplitHostPort(peer); err == nil && netip.MustParseAddrPort("127.0.0.1:1").IsValid() {
+		if _, err := netip.ParseAddr(host); err != nil && res.Remote.IsValid() { // a name was given: keep the address
+			other.Addrs = []string{net.JoinHostPort(res.Remote.Addr().Unmap().String(), port)}
+		}
+	}
+	if err := s.makePair(ctx, c, h, self, other, vips, in); err != nil {
+		return api.HAShowOut{}, err
+	}
+	return s.haView(h), nil
+}
+
+// makePair stores the facts, makes this node the primary and has the other join. If that fails all is
+// undone: this node is single again.
+func (s *Server) makePair(ctx context.Context, c *Call, h *HA, self, other pair.Member, vips []model.VIP, in *api.HACreateIn) error {
+	p := &model.Pair{
+		Cluster: fmt.Sprintf("%s-%x", s.node, time.Now().UnixNano()), VIPs: vips, LeaseMS: model.DefaultLeaseMS,
+		Arbiter: model.Arbiter{Mode: model.ArbiterMode(in.Arbiter), Targets: in.Targets}, Sharing: model.Sharing{Mode: model.SharingBalanced},
+		Nodes: []model.PairNode{
+			{ID: self.ID, Number: 0, Addrs: self.Addrs, Key: self.Key, Role: model.RolePrimary},
+			{ID: other.ID, Number: 1, Addrs: other.Addrs, Key: other.Key, Role: model.RoleSecondary},
+		},
+	}
+	if in.Arbiter == "" {
+		p.Arbiter.Mode = model.ArbiterGateway
+	}
+	if err := s.change(ctx, c, func(tx *state.Tx) error { return state.StorePair(tx, p) }); err != nil {
+		return err
+	}
+	undo := func(why error) error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+		defer cancel()
+		err := s.dissolve(ctx, h, true)
+		return errors.Join(why, err)
+	}
+	if err := h.Controller.Create(p.Cluster, self, other); err != nil {
+		return undo(haError(err))
+	}
+	f := h.Book.Facts()
+	raw, err := json.Marshal(joinIn{Cluster: p.Cluster, Self: other, Peer: self, History: f.History, Epoch: f.Epoch, Turn: f.Turn})
+	if err != nil {
+		return undo(err)
+	}
+	jctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	if _, err := h.Link.Call(jctx, other.ID, "ha.join", raw); err != nil {
+		return undo(haError(err))
+	}
+	return nil
+}
+
+func pairError(err error) error {
+	switch {
+	case errors.Is(err, transport.ErrUnreachable):
+		return op.Errorf(op.Unreachable, "the other node's link can't be reached: %v", err).With("start mailplusd there, and open port 2826 (TCP and UDP) between the nodes")
+	case errors.Is(err, transport.ErrToken), errors.Is(err, transport.ErrKey):
+		return op.Errorf(op.Forbidden, "%v", err).With("mpctl ha invite, on the other node")
+	case errors.Is(err, transport.ErrLogin), errors.Is(err, transport.ErrPairBusy):
+		return op.Errorf(op.Forbidden, "%v", err).With("mpctl ha invite, on the other node, makes a token")
+	}
+	return op.Errorf(op.Refused, "%v", err).With("mpctl ha precheck")
+}
+
+// servePairing answers what a future primary asks of this node.
+func (s *Server) servePairing(h *HA) {
+	var inviter transport.PairResult
+	h.Link.AcceptPairing(transport.Pairing{
+		Hello: func() transport.Hello {
+			extra, _ := json.Marshal(s.ownFacts(h, s.ownLinkAddr(h)))
+			return transport.Hello{Cluster: h.Book.Facts().Cluster, Node: s.node, Number: -1, Version: model.Version, Extra: extra}
+		},
+		Check: func(_ context.Context, r transport.PairResult) error {
+			if r.ID == s.node {
+				return fmt.Errorf("both nodes are called %q; start one with another --name", r.ID)
+			}
+			return nil
+		},
+		Paired: func(_ context.Context, r transport.PairResult) error {
+			if err := s.mayJoin(h); err != nil {
+				return err
+			}
+			inviter = r
+			return h.Link.SetPeers(transport.Peer{ID: r.ID, Key: r.Key})
+		},
+		Login: func(ctx context.Context, user string, password []byte, remote netip.AddrPort) error {
+			a, err := s.checkPassword(ctx, user, password, remote.Addr())
+			if err == nil && !a.Admin {
+				err = errors.New("no administrator")
+			}
+			return err
+		},
+	})
+	h.Link.Handle("ha.join", func(_ context.Context, node string, req []byte) ([]byte, error) {
+		var in joinIn
+		if err := json.Unmarshal(req, &in); err != nil {
+			return nil, err
+		}
+		switch {
+		case node != inviter.ID || in.Peer.ID != node || string(in.Peer.Key) != string(inviter.Key):
+			return nil, errors.New("this node was not paired with " + node)
+		case in.Self.ID != s.node || string(in.Self.Key) != string(h.Link.PublicKey()):
+			return nil, errors.New("another node is meant")
+		}
+		if err := s.mayJoin(h); err != nil {
+			return nil, err
+		}
+		return nil, h.Controller.Join(in.Cluster, in.Self, in.Peer, in.History, in.Epoch, in.Turn)
+	})
+	h.Link.Handle("ha.removed", func(ctx context.Context, node string, _ []byte) ([]byte, error) {
+		if f := h.Book.Facts(); node != f.Peer.ID || f.State == pair.Single || f.Primary != node {
+			return nil, errors.New("only the primary of this pair removes this node")
+		}
+		return nil, h.Controller.Leave()
+	})
+	h.Link.Handle("ha.digest", func(ctx context.Context, node string, _ []byte) ([]byte, error) {
+		if node != h.Book.Facts().Peer.ID {
+			return nil, errors.New("no node of this pair")
+		}
+		d, err := s.mail.State.Digest(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(d)
+	})
+}

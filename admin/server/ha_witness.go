@@ -1,0 +1,118 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"mailplusd/admin/api"
+	"mailplusd/admin/op"
+	"mailplusd/cluster/pair"
+	"mailplusd/cluster/transport"
+	"mailplusd/cluster/witness"
+	"mailplusd/mail/model"
+	"mailplusd/mail/state"
+)
+
+func (s *Server) haWitnessAdd(ctx context.Context, c *Call, in *api.HAWitnessAddIn) (api.HAWitnessOut, error) {
+	h, err := s.pairing()
+	if err != nil {
+		return api.HAWitnessOut{}, err
+	}
+	f := h.Book.Facts()
+	if f.State == pair.Single {
+		return api.HAWitnessOut{}, op.Errorf(op.Refused, "this node is in no pair").With("mpctl ha create")
+	}
+	if c.DryRun {
+		c.Diff(op.FieldDiff{Field: "witness", New: in.Address})
+		return api.HAWitnessOut{Address: in.Address}, nil
+	}
+	res, err := h.Link.Pair(ctx, in.Address, transport.Credential{Token: string(in.Token)})
+	if err != nil {
+		return api.HAWitnessOut{}, pairError(err)
+	}
+	w := &pair.Member{ID: res.ID, Number: 0, Addrs: []string{in.Address}, Key: res.Key}
+	if err := h.Controller.SetWitness(w); err != nil {
+		return api.HAWitnessOut{}, haError(err)
+	}
+	enrol, err := json.Marshal(witness.Enrol{
+		Cluster: f.Cluster, Epoch: f.Epoch, Turn: f.Turn, Primary: f.Primary, Solo: f.State == pair.Solo,
+		Nodes: []witness.Node{{ID: f.Self.ID, Addrs: f.Self.Addrs, Key: f.Self.Key}, {ID: f.Peer.ID, Addrs: f.Peer.Addrs, Key: f.Peer.Key}},
+	})
+	if err != nil {
+		return api.HAWitnessOut{}, err
+	}
+	if _, err := h.Link.Call(ctx, res.ID, "witness.enrol", enrol); err != nil {
+		h.Controller.SetWitness(f.Witness)
+		return api.HAWitnessOut{}, haError(err)
+	}
+	err = s.change(ctx, c, func(tx *state.Tx) error {
+		p, err := state.ReadPair(tx)
+		if err != nil {
+			return err
+		}
+		p.Arbiter.Mode, p.Arbiter.Witness, p.Arbiter.WitnessKey = model.ArbiterWitness, in.Address, res.Key
+		p.Arbiter.WitnessID, p.Arbiter.Fallback = res.ID, in.Fallback
+		return state.StorePair(tx, p)
+	})
+	if err != nil {
+		return api.HAWitnessOut{}, err
+	}
+	return s.witnessView(ctx, h)
+}
+
+func (s *Server) haWitnessRemove(ctx context.Context, c *Call, _ *op.None) (api.HAShowOut, error) {
+	h, err := s.pairing()
+	if err != nil {
+		return api.HAShowOut{}, err
+	}
+	err = s.change(ctx, c, func(tx *state.Tx) error {
+		p, err := state.ReadPair(tx)
+		if err != nil {
+			return err
+		}
+		if p.Arbiter.Witness == "" {
+			return op.Errorf(op.Refused, "there is no witness").With("mpctl ha witness add")
+		}
+		p.Arbiter = model.Arbiter{Mode: model.ArbiterGateway, Targets: p.Arbiter.Targets}
+		return state.StorePair(tx, p)
+	})
+	if err != nil || c.DryRun {
+		return s.haView(h), err
+	}
+	if f := h.Book.Facts(); f.Witness != nil {
+		if _, err := h.Link.Call(ctx, f.Witness.ID, "witness.forget", nil); err != nil {
+			c.Warn("the witness was not told: %v; stop it", err)
+		}
+	}
+	return s.haView(h), haError(h.Controller.SetWitness(nil))
+}
+
+func (s *Server) haWitnessShow(ctx context.Context, _ *Call, _ *op.None) (api.HAWitnessOut, error) {
+	h, err := s.pairing()
+	if err != nil {
+		return api.HAWitnessOut{}, err
+	}
+	return s.witnessView(ctx, h)
+}
+
+func (s *Server) witnessView(ctx context.Context, h *HA) (api.HAWitnessOut, error) {
+	f := h.Book.Facts()
+	if f.Witness == nil {
+		return api.HAWitnessOut{}, op.Errorf(op.NotFound, "there is no witness").With("mpctl ha witness add HOST:PORT --invite-file FILE")
+	}
+	out := api.HAWitnessOut{Address: strings.Join(f.Witness.Addrs, ", "), InSync: []string{}}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	raw, err := h.Link.Call(ctx, f.Witness.ID, "witness.show", nil)
+	if err != nil {
+		return out, op.Errorf(op.Unreachable, "the witness does not answer: %v", err).With("start it: mailplusd witness")
+	}
+	var r witness.Record
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return out, err
+	}
+	out.Reached, out.Epoch, out.Primary, out.InSync, out.Holder, out.Changed = true, r.Epoch, r.Primary, r.InSync, r.Holder, r.Changed.Local().Format(time.DateTime)
+	return out, nil
+}
