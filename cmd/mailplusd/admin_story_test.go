@@ -178,7 +178,7 @@ func TestLocalNetworkIsWhatIsConnected(t *testing.T) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("ip", "netns", "exec", ns, bins.mailplusd, "serve", "--data", dir, "--name", "n1", "--admin-socket", dir+"/admin.sock")
+	cmd := exec.Command("ip", "netns", "exec", ns, bins.mailplusd, "serve", "--data", dir, "--name", "n1", "--link", "none", "--admin-socket", dir+"/admin.sock")
 	var log strings.Builder
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {

@@ -164,7 +164,7 @@ var guidePages = map[string]func(t *testing.T, d *process, page string){
 			l.Close()
 		}
 		fresh := &process{t: t, dir: filepath.Join(t.TempDir(), "data"), offset: freeOffset(t)}
-		fresh.cmd = exec.Command(bins.mailplusd, "serve", "--data", fresh.dir, "--name", "n1", "--bind", "127.0.0.1", "--admin-socket", filepath.Join(fresh.dir, "admin.sock"))
+		fresh.cmd = exec.Command(bins.mailplusd, "serve", "--data", fresh.dir, "--name", "n1", "--bind", "127.0.0.1", "--link", "none", "--admin-socket", filepath.Join(fresh.dir, "admin.sock"))
 		fresh.cmd.Stdout, fresh.cmd.Stderr = &fresh.log, &fresh.log
 		if err := fresh.cmd.Start(); err != nil {
 			t.Fatal(err)

@@ -25,7 +25,7 @@ func TestStorySetUp(t *testing.T) {
 	build(t)
 	d := &process{t: t, dir: filepath.Join(t.TempDir(), "data")}
 	os.MkdirAll(d.dir, 0o700)
-	conf := d.file("mailplusd.yaml", fmt.Sprintf("name: n1\ndata: %s\nbind: %s\nadmin-socket: %s/admin.sock\nlog-level: warn\n", d.dir, host, d.dir))
+	conf := d.file("mailplusd.yaml", fmt.Sprintf("name: n1\ndata: %s\nbind: %s\nlink: none\nadmin-socket: %s/admin.sock\nlog-level: warn\n", d.dir, host, d.dir))
 	d.cmd = exec.Command(bins.mailplusd, "serve", "--config", conf)
 	d.cmd.Stdout, d.cmd.Stderr = &d.log, &d.log
 	if err := d.cmd.Start(); err != nil {
