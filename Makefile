@@ -7,7 +7,7 @@ DESTDIR ?=
 VERSION := $(shell sed -n 's/.*Version *= "\(.*\)"/\1/p' mail/model/version.go)
 export CGO_ENABLED ?= 0
 
-.PHONY: demo-pair bench-idle bench-restart all build run test unit stories race fuzz bench bench-peers check lint docs install deb tools clean
+.PHONY: bench-pair demo-pair bench-idle bench-restart all build run test unit stories race fuzz bench bench-peers check lint docs install deb tools clean
 
 all: build
 
@@ -61,6 +61,10 @@ bench:
 # Beside Debian's Postfix and Dovecot, in one run on this machine (root: installs and starts them on loopback).
 bench-peers: build
 	packaging/bench-peers.sh
+
+# A synchronous pair beside one node, on loopback in one run.
+bench-pair: build
+	packaging/bench-pair.sh
 
 # Time to serve again with 1,000,000 messages (COUNT=n for another number); fills a directory first, which takes minutes.
 bench-restart: build

@@ -23,6 +23,6 @@ var All = []op.Any{
 	JobList, JobShow, JobWait, JobCancel,
 	FlowShow, FlowTrace, StorageShow, StorageVerify, StorageCompact, LockList, LockClear, TokenAdd, TokenList, TokenDelete,
 	HAShow, HAPrecheck, HADiscover, HAInvite, HACreate, HASet, HASwitchover, HARemove, HARecover, HAWait,
-	HAWitnessAdd, HAWitnessDel, HAWitnessShow, HAMergeList, HAMergeShow, ServerList, ServerShow,
+	HAWitnessAdd, HAWitnessDel, HAWitnessShow, HAUpgrade, HAMergeList, HAMergeShow, ServerList, ServerShow,
 	MeShow, MePasswd, MeClientSettings, MailSend, Complete,
 }

@@ -174,6 +174,19 @@ type ServerRow struct {
 	Uptime    string            `json:"uptime" col:"UP"`
 }
 
+// HAUpgradeIn says whether to finish.
+type HAUpgradeIn struct {
+	Finish bool `json:"finish" flag:"finish" help:"use the new formats from now on; older programs can't read them"`
+}
+
+// HAUpgradeRow is a node's program during a rolling upgrade.
+type HAUpgradeRow struct {
+	Node    string `json:"node" col:"NODE"`
+	Version string `json:"version" col:"VERSION"`
+	Formats string `json:"formats" col:"FORMATS"`
+	Level   string `json:"level" col:"LEVEL IN FORCE"`
+}
+
 // High availability (manual chapter 11).
 var (
 	HAShow     = op.New[op.None, HAShowOut]("ha show", op.Spec{Summary: "show the pair: who serves, what can fail now, what is behind, what to do", Effect: op.Read, Early: true, Local: true})
@@ -196,8 +209,10 @@ var (
 	HAWitnessAdd  = op.New[HAWitnessAddIn, HAWitnessOut]("ha witness add", op.Spec{Summary: "let a third machine decide who may serve alone", Effect: op.Update, Examples: []string{"mpctl ha witness add 192.0.2.3:2827 --invite-file invite"}})
 	HAWitnessDel  = op.New[op.None, HAShowOut]("ha witness remove", op.Spec{Summary: "do without the witness: the gateway rule decides", Effect: op.Update})
 	HAWitnessShow = op.New[op.None, HAWitnessOut]("ha witness show", op.Spec{Summary: "show what the witness knows", Effect: op.Read, Local: true})
-	HAMergeList   = op.New[op.None, []HAMergeRow]("ha merge list", op.Spec{Summary: "list merges of histories that had come apart", Effect: op.Read, Local: true})
-	HAMergeShow   = op.New[HAMergeIn, HAMergeOut]("ha merge show", op.Spec{Summary: "show what a merge has decided", Effect: op.Read, Local: true})
-	ServerList    = op.New[op.None, []ServerRow]("server list", op.Spec{Summary: "list the nodes with their load and the state of each function", Effect: op.Read, Local: true})
-	ServerShow    = op.New[HANodeIn, ServerRow]("server show", op.Spec{Summary: "show a node's load and the state of each function", Effect: op.Read, Local: true})
+	HAUpgrade     = op.New[HAUpgradeIn, []HAUpgradeRow]("ha upgrade", op.Spec{Summary: "show the nodes' versions in a rolling upgrade, and finish it", Effect: op.Update,
+		Help: "Upgrade one node after the other: the secondary first, then switch over, then the other. Until --finish both write what the\nolder program reads. Formats are never raised by themselves."})
+	HAMergeList = op.New[op.None, []HAMergeRow]("ha merge list", op.Spec{Summary: "list merges of histories that had come apart", Effect: op.Read, Local: true})
+	HAMergeShow = op.New[HAMergeIn, HAMergeOut]("ha merge show", op.Spec{Summary: "show what a merge has decided", Effect: op.Read, Local: true})
+	ServerList  = op.New[op.None, []ServerRow]("server list", op.Spec{Summary: "list the nodes with their load and the state of each function", Effect: op.Read, Local: true})
+	ServerShow  = op.New[HANodeIn, ServerRow]("server show", op.Spec{Summary: "show a node's load and the state of each function", Effect: op.Read, Local: true})
 )

@@ -102,7 +102,7 @@ func (s *Server) conditions(ctx context.Context, h *HA, own nodeFacts, peer *tra
 		var f nodeFacts
 		json.Unmarshal(peer.Hello.Extra, &f)
 		add(!f.Initialised && f.State == string(pair.Single), "empty", peer.ID, "the other node is empty and becomes the secondary", "the other node is set up already, or in a pair; its mail would be lost", "use a fresh node, or move its data directory away")
-		add(peer.Hello.Version == model.Version && f.Formats == h.Formats, "version", peer.ID, "version "+peer.Hello.Version, fmt.Sprintf("the other node runs version %s (%s), this one %s (%s)", peer.Hello.Version, f.Formats, model.Version, h.Formats), "install the same version on both")
+		add(f.Formats == h.Formats, "version", peer.ID, "version "+peer.Hello.Version, fmt.Sprintf("the other node runs version %s (%s), this one %s (%s)", peer.Hello.Version, f.Formats, model.Version, h.Formats), "install the same version on both")
 		add(peer.Skew.Abs() < maxSkew, "clock", peer.ID, fmt.Sprintf("the clocks differ by %s", peer.Skew.Abs().Round(time.Millisecond)), fmt.Sprintf("the clocks differ by %s", peer.Skew.Abs().Round(time.Millisecond)), "set up time synchronisation on both: systemctl enable --now chrony")
 		add(f.Problem == "", "fixed address", peer.ID, fmt.Sprintf("%s on %s is configured by hand", f.Prefix, f.Interface), f.Problem, "give the interface a fixed address in the host's network settings")
 		add(len(f.Managers) == 0, "other manager", peer.ID, "no other manager of floating addresses runs", strings.Join(f.Managers, ", ")+" runs there", "stop it on the other node")

@@ -130,6 +130,7 @@ func (s *Server) bindHA() {
 	bind(s, api.HAWitnessAdd, s.haWitnessAdd)
 	bind(s, api.HAWitnessDel, s.haWitnessRemove)
 	bind(s, api.HAWitnessShow, s.haWitnessShow)
+	bind(s, api.HAUpgrade, s.haUpgrade)
 	bind(s, api.HAMergeList, s.haMergeList)
 	bind(s, api.HAMergeShow, s.haMergeShow)
 	bind(s, api.ServerList, s.serverList)
