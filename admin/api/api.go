@@ -21,7 +21,7 @@ var All = []op.Any{
 	CertList, CertShow, CertImport, CertRenew, CertDelete,
 	CheckAll, CheckDNS, CheckRDNS, CheckNetwork, CheckTime, CheckBlocklist, CheckPorts, CheckServices, CheckConfig, CheckLogin,
 	JobList, JobShow, JobWait, JobCancel,
-	FlowShow, FlowTrace, StorageShow, StorageVerify, StorageCompact, LockList, LockClear, TokenAdd, TokenList, TokenDelete,
+	FlowShow, FlowTrace, StorageShow, StorageDigest, StorageVerify, StorageCompact, LockList, LockClear, TokenAdd, TokenList, TokenDelete,
 	HAShow, HAPrecheck, HADiscover, HAInvite, HACreate, HASet, HASwitchover, HARemove, HARecover, HAWait,
 	HAWitnessAdd, HAWitnessDel, HAWitnessShow, HAUpgrade, HAMergeList, HAMergeShow, ServerList, ServerShow,
 	MeShow, MePasswd, MeClientSettings, MailSend, Complete,

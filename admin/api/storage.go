@@ -14,6 +14,13 @@ type StorageOut struct {
 	MaxBatch int64 `json:"max_batch" col:"LARGEST BATCH"`
 }
 
+// StorageDigestOut is a hash over what this node's state holds.
+type StorageDigestOut struct {
+	Node    string `json:"node" col:"NODE"`
+	Applied uint64 `json:"applied" col:"ENTRY"` // of the log: compare nodes at one entry
+	Digest  string `json:"digest" col:"DIGEST"` // SHA-256, hexadecimal
+}
+
 // StorageVerifyOut is what a scrub found.
 type StorageVerifyOut struct {
 	Bodies  int      `json:"bodies" col:"BODIES"`
@@ -31,6 +38,7 @@ type StorageCompactOut struct {
 // The store of bodies.
 var (
 	StorageShow    = op.New[op.None, StorageOut]("storage show", op.Spec{Summary: "show the store of message bodies on this node", Effect: op.Read, Local: true})
+	StorageDigest  = op.New[op.None, StorageDigestOut]("storage digest", op.Spec{Summary: "hash the whole state on this node, to compare it with the other node's", Effect: op.Read, Local: true})
 	StorageVerify  = op.New[op.None, StorageVerifyOut]("storage verify", op.Spec{Summary: "read every body and name damaged ones", Effect: op.Run, Local: true, Job: true})
 	StorageCompact = op.New[op.None, StorageCompactOut]("storage compact", op.Spec{Summary: "remove unused bodies and give their space back", Effect: op.Run, Local: true, Job: true})
 )

@@ -142,6 +142,7 @@ func (s *Server) bindRest() {
 	bind(s, api.FlowShow, s.flowShow)
 	bind(s, api.FlowTrace, s.flowTrace)
 	bind(s, api.StorageShow, s.storageShow)
+	bind(s, api.StorageDigest, s.storageDigest)
 	bindJob(s, api.StorageVerify, s.storageVerify)
 	bindJob(s, api.StorageCompact, s.storageCompact)
 	bind(s, api.JobList, s.jobList)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/hex"
 
 	"mailplusd/admin/api"
 	"mailplusd/admin/job"
@@ -11,6 +12,14 @@ import (
 func (s *Server) storageShow(context.Context, *Call, *op.None) (api.StorageOut, error) {
 	st := s.mail.Bodies.Stats()
 	return api.StorageOut{Segments: st.Segments, Bodies: st.Bodies, Bytes: st.Bytes, Live: st.Live, Dead: st.Dead, Appends: st.Appends, Fsyncs: st.Fsyncs, MaxBatch: st.MaxBatch}, nil
+}
+
+func (s *Server) storageDigest(ctx context.Context, _ *Call, _ *op.None) (api.StorageDigestOut, error) {
+	d, err := s.mail.State.Digest(ctx)
+	if err != nil {
+		return api.StorageDigestOut{}, err
+	}
+	return api.StorageDigestOut{Node: s.node, Applied: d.Applied, Digest: hex.EncodeToString(d.Sum[:])}, nil
 }
 
 func (s *Server) storageVerify(ctx context.Context, c *Call, _ *op.None, p *job.Progress) (api.StorageVerifyOut, error) {
