@@ -335,7 +335,7 @@ func (s *site) form() {
 	s.t.Helper()
 	s.up(s.a, s.b)
 	s.must(s.a, "setup", "new", "--domain", "example.test", "--admin", "alice", "--password-file", s.file("pw", password+"\n"))
-	s.must(s.a, "service", "imap", "set", "--enable")
+	s.must(s.a, "service", "imap", "set", "--enable", "--tls")
 	s.must(s.a, "account", "activate", "alice")
 	var invite struct{ Token string }
 	if err := json.Unmarshal([]byte(s.must(s.b, "ha", "invite", "-o", "json")), &invite); err != nil {
