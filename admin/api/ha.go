@@ -193,17 +193,17 @@ var (
 	HAPrecheck = op.New[HAPrecheckIn, []Finding]("ha precheck", op.Spec{Summary: "check every condition for making a pair", Effect: op.Read, Early: true, Local: true,
 		Examples: []string{"mpctl ha precheck --peer 192.0.2.2 --vip 192.0.2.10"}})
 	HADiscover = op.New[op.None, []HAFoundRow]("ha discover", op.Spec{Summary: "find nodes in this LAN", Effect: op.Read, Early: true, Local: true})
-	HAInvite   = op.New[HAInviteIn, HAInviteOut]("ha invite", op.Spec{Summary: "make a one-time token with which a primary takes this empty node in", Effect: op.Run, Early: true, Local: true,
+	HAInvite   = op.New[HAInviteIn, HAInviteOut]("ha invite", op.Spec{Summary: "make a one-time token with which a primary takes this empty node in", Effect: op.Run, Alone: true, Early: true, Local: true,
 		Help: "Run it on the future secondary. The token is good once, for an hour."})
-	HACreate = op.New[HACreateIn, HAShowOut]("ha create", op.Spec{Summary: "make a pair of this node and an empty one", Effect: op.Run, Local: true, Confirm: op.ConfirmYes,
+	HACreate = op.New[HACreateIn, HAShowOut]("ha create", op.Spec{Summary: "make a pair of this node and an empty one", Effect: op.Run, Alone: true, Local: true, Confirm: op.ConfirmYes,
 		Help:     "This node keeps serving while mail is copied. When both have everything they share the load, and each goes on without the other.",
 		Examples: []string{"mpctl ha create --peer 192.0.2.2 --vip 192.0.2.10 --invite-file invite --yes"}})
 	HASet        = op.New[HASetIn, HAShowOut]("ha set", op.Spec{Summary: "change the floating address, the arbiter or the sharing of sessions", Effect: op.Update})
-	HASwitchover = op.New[HANodeIn, HAShowOut]("ha switchover", op.Spec{Summary: "make a node the primary: the floating address goes there", Effect: op.Run, Local: true,
+	HASwitchover = op.New[HANodeIn, HAShowOut]("ha switchover", op.Spec{Summary: "make a node the primary: the floating address goes there", Effect: op.Run, Alone: true, Local: true,
 		Examples: []string{"mpctl ha switchover node2"}})
-	HARemove = op.New[HARemoveIn, HAShowOut]("ha remove", op.Spec{Summary: "end the pair and keep this node", Effect: op.Delete, Local: true, Confirm: op.ConfirmName,
+	HARemove = op.New[HARemoveIn, HAShowOut]("ha remove", op.Spec{Summary: "end the pair and keep this node", Effect: op.Delete, Alone: true, Local: true, Confirm: op.ConfirmName,
 		Help: "Mail is synchronised once more; the floating address is given up by both nodes. The removed node keeps what it has and serves nothing.\nWith --dead the other node is not asked: what only it has is lost with it."})
-	HARecover = op.New[HARecoverIn, HAShowOut]("ha recover", op.Spec{Summary: "serve alone on your word, when the arbiter can't give its own", Effect: op.Run, Local: true, Confirm: op.ConfirmName,
+	HARecover = op.New[HARecoverIn, HAShowOut]("ha recover", op.Spec{Summary: "serve alone on your word, when the arbiter can't give its own", Effect: op.Run, Alone: true, Local: true, Confirm: op.ConfirmName,
 		Help: "The last resort. Be sure that the other node does not serve. Mail that only the other node has is not seen until it comes back; then both histories are merged and nothing is lost."})
 	HAWait        = op.New[HAWaitIn, HAShowOut]("ha wait", op.Spec{Summary: "wait until the pair is where it should be", Effect: op.Read, Early: true, Local: true})
 	HAWitnessAdd  = op.New[HAWitnessAddIn, HAWitnessOut]("ha witness add", op.Spec{Summary: "let a third machine decide who may serve alone", Effect: op.Update, Examples: []string{"mpctl ha witness add 192.0.2.3:2827 --invite-file invite"}})

@@ -42,5 +42,5 @@ var (
 	JobList   = op.New[JobListIn, []JobRow]("job list", op.Spec{Summary: "list long work of this node, the newest first", Effect: op.Read, Local: true})
 	JobShow   = op.New[JobIn, JobRow]("job show", op.Spec{Summary: "show a job and what came of it", Effect: op.Read, Local: true})
 	JobWait   = op.New[JobIn, JobRow]("job wait", op.Spec{Summary: "wait until a job has ended", Help: "Shows how far it is; ends with the exit status of the job's own command. Leaving with Ctrl-C leaves the job running.", Effect: op.Read, Local: true, Stream: true})
-	JobCancel = op.New[JobIn, JobRow]("job cancel", op.Spec{Summary: "end a job before it is done", Effect: op.Run, Local: true})
+	JobCancel = op.New[JobIn, JobRow]("job cancel", op.Spec{Summary: "end a job before it is done", Effect: op.Run, Alone: true, Local: true})
 )

@@ -16,5 +16,5 @@ type LockClearIn struct {
 // Lock-outs after wrong passwords.
 var (
 	LockList  = op.New[op.None, []LockRow]("login lock list", op.Spec{Summary: "list addresses that are locked out after wrong passwords", Effect: op.Read})
-	LockClear = op.New[LockClearIn, op.None]("login lock clear", op.Spec{Summary: "let an account's addresses try again", Effect: op.Update})
+	LockClear = op.New[LockClearIn, op.None]("login lock clear", op.Spec{Summary: "let an account's addresses try again", Effect: op.Update, Alone: true})
 )

@@ -12,5 +12,5 @@ type MailSendIn struct {
 
 // A mail to try the server with.
 var (
-	MailSend = op.New[MailSendIn, op.None]("mail send", op.Spec{Summary: "send a mail to try the server", Effect: op.Run})
+	MailSend = op.New[MailSendIn, op.None]("mail send", op.Spec{Summary: "send a mail to try the server", Effect: op.Run, Alone: true})
 )

@@ -28,6 +28,6 @@ type ClientRow struct {
 // One's own account.
 var (
 	MeShow           = op.New[op.None, MeOut]("me show", op.Spec{Summary: "show your account", Effect: op.Read, Role: op.RoleUser})
-	MePasswd         = op.New[MePasswdIn, op.None]("me passwd", op.Spec{Summary: "set your password", Effect: op.Update, Role: op.RoleUser})
+	MePasswd         = op.New[MePasswdIn, op.None]("me passwd", op.Spec{Summary: "set your password", Effect: op.Update, Alone: true, Role: op.RoleUser})
 	MeClientSettings = op.New[op.None, []ClientRow]("me client-settings", op.Spec{Summary: "show what your mail client needs", Effect: op.Read, Role: op.RoleUser})
 )

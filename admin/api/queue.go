@@ -84,9 +84,9 @@ const queueHelp = "Name messages, give --all with filters, or give IDs with --fi
 var (
 	QueueList   = op.New[QueueListIn, []QueueRow]("queue list", op.Spec{Summary: "list mail that waits for other servers, and why", Effect: op.Read})
 	QueueShow   = op.New[QueueIn, []QueueRow]("queue show", op.Spec{Summary: "show a message with every recipient", Effect: op.Read})
-	QueueResend = op.New[QueueActIn, QueueChanged]("queue resend", op.Spec{Summary: "try now", Effect: op.Run, Bulk: true, Confirm: op.ConfirmAll, Help: queueHelp,
+	QueueResend = op.New[QueueActIn, QueueChanged]("queue resend", op.Spec{Summary: "try now", Effect: op.Run, Alone: true, Bulk: true, Confirm: op.ConfirmAll, Help: queueHelp,
 		Examples: []string{"mpctl queue resend 17", "mpctl queue resend --all --domain example.com --older-than 2h", "mpctl queue list --reason greylist -o name | mpctl queue resend --file -"}})
-	QueueHold    = op.New[QueueActIn, QueueChanged]("queue hold", op.Spec{Summary: "don't try until released", Effect: op.Update, Bulk: true, Confirm: op.ConfirmAll, Help: queueHelp})
-	QueueRelease = op.New[QueueActIn, QueueChanged]("queue release", op.Spec{Summary: "try again what was held", Effect: op.Update, Bulk: true, Confirm: op.ConfirmAll, Help: queueHelp})
-	QueueClear   = op.New[QueueActIn, QueueChanged]("queue clear", op.Spec{Summary: "remove messages without telling anybody", Effect: op.Delete, Bulk: true, Confirm: op.ConfirmYes, Help: queueHelp})
+	QueueHold    = op.New[QueueActIn, QueueChanged]("queue hold", op.Spec{Summary: "don't try until released", Effect: op.Update, Alone: true, Bulk: true, Confirm: op.ConfirmAll, Help: queueHelp})
+	QueueRelease = op.New[QueueActIn, QueueChanged]("queue release", op.Spec{Summary: "try again what was held", Effect: op.Update, Alone: true, Bulk: true, Confirm: op.ConfirmAll, Help: queueHelp})
+	QueueClear   = op.New[QueueActIn, QueueChanged]("queue clear", op.Spec{Summary: "remove messages without telling anybody", Effect: op.Delete, Alone: true, Bulk: true, Confirm: op.ConfirmYes, Help: queueHelp})
 )

@@ -75,6 +75,7 @@ type Spec struct {
 	Bulk     bool // also takes rows with --file; the handler is bound with BindBulk
 	Early    bool // allowed before set-up (I.87)
 	Local    bool // answered by the node that is asked, never forwarded to the leader
+	Alone    bool // changes no setting: allowed on a secondary that serves alone (R11.61)
 }
 
 // None is the input or output of an operation that has none.

@@ -139,6 +139,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err == nil && !h.op.Spec().Early && s.mail.State.Current().System.SetUp == 0 {
 		err = op.Errorf(op.Refused, "this node is not set up yet").With("mpctl setup new --domain example.com")
 	}
+	if err == nil {
+		err = s.settingsOpen(h.op)
+	}
 	if err != nil {
 		s.reply(w, op.Reply{Error: explain(err), Done: true})
 		return

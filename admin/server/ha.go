@@ -2,10 +2,12 @@ package server
 
 import (
 	"errors"
+	"fmt"
 
 	"mailplusd/admin/op"
 	"mailplusd/cluster/pair"
 	"mailplusd/cluster/transport"
+	"mailplusd/mail/state"
 )
 
 // HA is what the admin plane needs of the pair on this node.
@@ -41,4 +43,22 @@ func haError(err error) error {
 		return op.Errorf(op.Unreachable, "the other node can't be reached: %v", err).With("mpctl ha show")
 	}
 	return err
+}
+
+// settingsOpen refuses an operation that changes settings on a secondary that serves alone
+// (R11.61). The state machine refuses such an entry, too; here the reason comes before any other.
+func (s *Server) settingsOpen(o op.Any) error {
+	if o.Spec().Effect == op.Read || o.Spec().Alone {
+		return nil
+	}
+	return readOnly(s.mail.State.Regime())
+}
+
+func readOnly(g *state.Regime) error {
+	owner, yes := g.ReadOnly()
+	if !yes {
+		return nil
+	}
+	return op.Errorf(op.Refused, "settings can't be changed here: %s, which owns them, is away and this node serves alone", owner).
+		With(fmt.Sprintf("repair %s, or if it is lost for good: mpctl ha remove %s --dead --confirm=%s", owner, owner, owner))
 }

@@ -36,7 +36,7 @@ func (s *Server) mePasswd(ctx context.Context, c *Call, in *api.MePasswdIn) (op.
 	if err != nil {
 		return op.None{}, err
 	}
-	return op.None{}, s.setPassword(ctx, c, a.Name, []byte(in.Password))
+	return op.None{}, s.setPassword(ctx, c, a.Name, []byte(in.Password), true)
 }
 
 func (s *Server) meClientSettings(_ context.Context, c *Call, _ *op.None) ([]api.ClientRow, error) {

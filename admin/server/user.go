@@ -212,7 +212,7 @@ func (s *Server) userPasswd(ctx context.Context, c *Call, in *api.UserPasswdIn) 
 		_, err := s.hashPassword(in.Name, []byte(in.Password))
 		return op.None{}, err
 	}
-	return op.None{}, s.setPassword(ctx, c, in.Name, []byte(in.Password))
+	return op.None{}, s.setPassword(ctx, c, in.Name, []byte(in.Password), false)
 }
 
 // newUser is what `user add` and its bulk form need.
@@ -351,8 +351,8 @@ func (s *Server) hashPassword(name string, password []byte) (string, error) {
 	return login.Hash(password)
 }
 
-// setPassword stores a new password.
-func (s *Server) setPassword(ctx context.Context, c *Call, name string, password []byte) error {
+// setPassword stores a new password. own: the user himself changes it, which no state of the pair forbids.
+func (s *Server) setPassword(ctx context.Context, c *Call, name string, password []byte, own bool) error {
 	hash, err := s.hashPassword(name, password)
 	if err != nil {
 		return err
@@ -361,6 +361,9 @@ func (s *Server) setPassword(ctx context.Context, c *Call, name string, password
 		u, err := getUser(tx, name)
 		if err != nil {
 			return err
+		}
+		if own {
+			tx.Own()
 		}
 		u.Hash = hash
 		return state.Users.Put(tx, u)
