@@ -44,11 +44,11 @@
 //
 // Node.Force makes a node the only voter: raft ends, one configuration entry with the forced
 // term is appended, raft starts again on the same log and elects the node. The Node object
-// stays; one run of the library inside it is an engine. HistoryFile keeps the decisions to
-// go on alone and what else must be known before raft starts; Compare says from two
-// histories whether the nodes' logs still belong together. If not, the loser reads its own
-// entries with ReadLogDir, MoveAside puts its log away and it opens with Config.Join, to
-// get the winner's state whole. A sent state always carries the configuration of that
+// stays; one run of the library inside it is an engine. A History is the sequence of the
+// decisions to go on alone; who takes them keeps it on disk before each (cluster/pair).
+// Compare says from two histories whether the nodes' logs still belong together. If not,
+// the loser's own entries are read with ReadLog, MoveAside puts its log away and it opens
+// with Config.Join, to get the winner's state whole. A sent state always carries the configuration of that
 // moment: with an older one the receiver might have been the only voter.
 //
 // Package forward lets the follower propose and read.

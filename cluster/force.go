@@ -39,7 +39,7 @@ const (
 // Force makes this node the only voter, under a new epoch, and waits until it leads and is
 // ready. Everything in its log is committed by that: what other nodes hold beyond it is
 // given up. The caller must be sure that no other node acknowledges anything any more, and
-// must have stored the epoch (HistoryFile.Begin) before.
+// must have stored the epoch, as a Branch of its History, before.
 //
 // The Node stays the same; proposals meanwhile get ErrNotLeader or, if they were under way,
 // ErrUncertain. It takes as long as raft needs to read the log since the last snapshot,
