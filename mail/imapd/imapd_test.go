@@ -373,3 +373,31 @@ func FuzzSession(f *testing.F) {
 		}
 	})
 }
+
+// TestNotFresh: while it isn't sure that this node knows the latest, commands that would show it
+// get a temporary error, and the session goes on.
+func TestNotFresh(t *testing.T) {
+	// covers: R11.09
+	w := newWorld(t)
+	var mu sync.Mutex
+	var fault error
+	w.store.SetFresh(func(context.Context) error { mu.Lock(); defer mu.Unlock(); return fault })
+	set := func(err error) { mu.Lock(); fault = err; mu.Unlock() }
+	c := w.login("anna")
+	c.ok("SELECT INBOX")
+	set(context.DeadlineExceeded)
+	for _, cmd := range []string{"NOOP", "CHECK", "IDLE", "STATUS INBOX (MESSAGES)", `LIST "" "*"`, `LSUB "" "*"`, "APPEND INBOX {1+}\r\nx"} {
+		if out := c.do(cmd); !strings.HasPrefix(out[len(out)-1], "NO [UNAVAILABLE]") || len(out) != 1 {
+			t.Errorf("%s: %v", cmd, out)
+		}
+	}
+	for _, cmd := range []string{"SELECT INBOX", "EXAMINE INBOX"} {
+		c.gets("NO [UNAVAILABLE]", cmd)
+	}
+	other := w.dial()
+	other.gets("NO [UNAVAILABLE]", "LOGIN anna secret")
+	set(nil)
+	c.ok("SELECT INBOX")
+	c.ok("NOOP")
+	other.ok("LOGIN anna secret")
+}

@@ -261,3 +261,12 @@ func FuzzSession(f *testing.F) {
 		}
 	})
 }
+
+// TestNotFresh: a session doesn't begin on a node that may not know the latest.
+func TestNotFresh(t *testing.T) {
+	w := newWorld(t)
+	w.store.SetFresh(func(context.Context) error { return context.DeadlineExceeded })
+	c := w.dial()
+	c.say("USER anna", "+OK")
+	c.say("PASS secret", "-ERR [SYS/TEMP]")
+}
