@@ -113,6 +113,8 @@ func decode(body []byte, in any) error {
 
 // ServeHTTP answers one call: identity, permission, limits, handler, reply.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path, isBulk := cutBulk(r.URL.Path)
+	w, r = s.patience.limitClient(w, r, isBulk)
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
@@ -120,7 +122,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.reply(w, op.Reply{Error: op.Errorf(op.Failed, "%d calls are under way already, try again", maxCalls), Done: true})
 		return
 	}
-	path, isBulk := cutBulk(r.URL.Path)
 	h := s.handlers[path]
 	if h == nil || r.Method != http.MethodPost || isBulk && h.bulk == nil {
 		s.reply(w, op.Reply{Error: op.Errorf(op.Usage, "the daemon (version %s) doesn't know %s %s; is mpctl newer?", model.Version, r.Method, r.URL.Path), Done: true})
@@ -314,7 +315,8 @@ func ListenUnix(path string) (net.Listener, error) {
 // Serve answers on a listener until Close.
 func (s *Server) Serve(l net.Listener) {
 	srv := &http.Server{
-		Handler: s, ReadHeaderTimeout: headerTime, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		Handler: s, ReadHeaderTimeout: s.patience.header, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		ConnState:   limitConns(maxConns),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}

@@ -52,7 +52,7 @@ func testNode(t *testing.T, name string, f Forwarder) *Server {
 		t.Fatal(err)
 	}
 	s := &Server{mail: &mail.Server{State: st, Directory: directory.New(st, log)}, log: log, node: name, forwarder: f,
-		handlers: map[string]*handler{}, slots: make(chan struct{}, maxCalls)}
+		handlers: map[string]*handler{}, slots: make(chan struct{}, maxCalls), patience: defaultPatience}
 	bind(s, opEcho, func(ctx context.Context, c *Call, in *echoIn) (echoOut, error) {
 		if in.Text == "no" {
 			return echoOut{}, refused("no", "mpctl test echo yes")

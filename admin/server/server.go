@@ -38,6 +38,7 @@ type Server struct {
 	started   time.Time
 	handlers  map[string]*handler
 	slots     chan struct{}
+	patience  patience
 	mu        sync.Mutex
 	servers   []*http.Server
 	jobs      *job.List
@@ -66,7 +67,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		jobs: jobs, mail: o.Mail, cluster: o.Cluster, log: o.Log, node: o.Node, data: o.Data, started: time.Now(),
 		forwarder: o.Forward, ha: o.HA,
-		handlers: map[string]*handler{}, slots: make(chan struct{}, maxCalls),
+		handlers: map[string]*handler{}, slots: make(chan struct{}, maxCalls), patience: defaultPatience,
 	}
 	s.bindAll()
 	if s.ha != nil {
