@@ -27,12 +27,16 @@ func main() {
 	bin := flag.String("bin", "bin", "directory of mailplusd and mpctl")
 	data := flag.String("data", "var/demo-pair", "directory for the demo, emptied first")
 	senders := flag.Int("senders", 8, "connections that send at a time")
+	svg := flag.String("svg", "", "write a picture of it to this file")
 	flag.Parse()
 	d := &demo{bin: *bin, data: *data, acked: map[string]bool{}}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	err := d.run(ctx, *senders)
 	d.stop()
+	if err == nil && *svg != "" {
+		err = picture(*svg, d.begin, d.times, d.events)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo-pair:", err)
 		os.Exit(1)
@@ -56,7 +60,9 @@ type demo struct {
 	acked   map[string]bool
 	lastAck time.Time
 	gap     time.Duration
-	tried   int
+	times   []time.Time
+	begin   time.Time
+	events  []event
 }
 
 func (d *demo) say(format string, args ...any) {
@@ -71,6 +77,7 @@ func (d *demo) run(ctx context.Context, senders int) error {
 	if err := d.build(ctx); err != nil {
 		return err
 	}
+	d.begin = time.Now()
 	send, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	for i := range senders {
@@ -78,18 +85,20 @@ func (d *demo) run(ctx context.Context, senders int) error {
 	}
 	d.watch(ctx, 5*time.Second)
 	d.say("kill -9 of node a, which holds %s", floating)
-	d.gap = 0
+	d.events = append(d.events, event{time.Now(), "kill -9 of the primary"})
 	if err := d.kill("a"); err != nil {
 		stop()
 		return err
 	}
 	d.watch(ctx, 7*time.Second)
 	d.say("node a is started again; it follows and becomes the secondary")
+	d.events = append(d.events, event{time.Now(), "started again"})
 	if err := d.node("a", hostA); err != nil {
 		stop()
 		return err
 	}
 	err := d.mpctl("b", "", "ha", "wait", "--for", "sync", "--timeout", "40")
+	d.events = append(d.events, event{time.Now(), "in sync"})
 	d.watch(ctx, 2*time.Second)
 	stop()
 	wg.Wait()
@@ -273,9 +282,6 @@ func (d *demo) stop() {
 func (d *demo) send(ctx context.Context, who int) {
 	for k := 0; ctx.Err() == nil; k++ {
 		id := fmt.Sprintf("demo-%d-%d@demo.example", who, k)
-		d.mu.Lock()
-		d.tried++
-		d.mu.Unlock()
 		if err := deliver(id); err != nil {
 			select {
 			case <-ctx.Done():
@@ -290,6 +296,7 @@ func (d *demo) send(ctx context.Context, who int) {
 		}
 		d.lastAck = now
 		d.acked[id] = true
+		d.times = append(d.times, now)
 		d.mu.Unlock()
 	}
 }
