@@ -129,6 +129,16 @@ var guidePages = map[string]func(t *testing.T, d *process, page string){
 			t.Errorf("still queued: %s", left)
 		}
 	},
+	"demo-pair.md": func(t *testing.T, _ *process, _ string) {
+		// covers: R11.02 R11.03 R11.05 R11.08 R11.11 R11.12 R11.56 R11.58 R11.59
+		cmd := exec.Command("go", "run", "../../packaging/demopair", "-bin", filepath.Dir(bins.mailplusd), "-data", filepath.Join(t.TempDir(), "demo"))
+		out, err := cmd.CombinedOutput()
+		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		if err != nil || !strings.Contains(lines[len(lines)-1], " 0 lost, 0 twice") {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		t.Log(lines[len(lines)-1])
+	},
 	"troubleshooting.md": func(t *testing.T, d *process, page string) {
 		d.carol(t)
 		runGuide(t, d, page, fixtures(t, map[string]string{"message.eml": "Subject: x\r\n\r\nx\r\n"}), nil, nil)

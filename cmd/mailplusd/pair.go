@@ -50,6 +50,9 @@ func (p *proposer) pass(ctx context.Context, data []byte, propose func(context.C
 	if p.frozen.Load() {
 		return nil, 0, errFrozen
 	}
+	if state.IsUnread(ctx) {
+		ctx = forward.Unseen(ctx)
+	}
 	out, index, err := propose(ctx, data)
 	switch {
 	case errors.Is(err, cluster.ErrUncertain):

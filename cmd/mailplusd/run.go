@@ -175,6 +175,10 @@ func (n *node) openCluster(ctx context.Context) (err error) {
 		ID: n.cfg.Name, DataDir: n.path("raft"), FSM: fsm{n.state}, Logger: n.log, MaxEntry: maxEntry,
 		Bootstrap: f.State == pair.Single, Join: f.State == pair.Joining && f.Partial,
 	}
+	if f.State != pair.Single {
+		// A follower learns of a commit one to two of these later, when nothing else comes.
+		cfg.Timeouts.Commit = 10 * time.Millisecond
+	}
 	if n.link != nil {
 		stream := n.link.Stream()
 		n.gate = pair.NewGate(peerStream{stream, peerOnly{stream, n.book}})

@@ -99,7 +99,7 @@ func (c *Committer) Commit(ctx context.Context, e *flow.Envelope, sp *segment.Sp
 	if len(plan.Remote) > 0 {
 		op.Queue = c.queued(e, plan.Remote, size)
 	}
-	out, err := c.Store.Deliver(ctx, op, with...)
+	out, err := c.Store.Deliver(state.Unread(ctx), op, with...)
 	if err != nil {
 		return out, err
 	}

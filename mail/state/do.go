@@ -21,6 +21,16 @@ type OnceProposer interface {
 	ProposeOnce(ctx context.Context, entry []byte) (result []byte, index uint64, err error)
 }
 
+// unread is the key of Unread.
+type unread struct{}
+
+// Unread gives a context for a Do whose effect its caller won't read on this node, such as a
+// delivery: in a pair it need not wait until this node has applied the entry.
+func Unread(ctx context.Context) context.Context { return context.WithValue(ctx, unread{}, true) }
+
+// IsUnread tells whether ctx is of Unread.
+func IsUnread(ctx context.Context) bool { return ctx.Value(unread{}) != nil }
+
 // Waits between two tries of one entry, and the end of trying. maxRetry must stay below the
 // time for which an entry is remembered (see onceWindow).
 const (
