@@ -51,7 +51,7 @@ func (c *Controller) Join(cluster string, self, peer Member, history History, ep
 		}
 		*f = Facts{
 			State: Joining, Cluster: cluster, Self: self, Peer: peer, Epoch: epoch, Turn: turn, Primary: peer.ID,
-			Partial: true, History: history, Aside: "single",
+			Partial: true, History: history, Aside: fmt.Sprintf("single-%d-%d", epoch, c.cfg.Wall().UnixNano()),
 		}
 		return nil
 	})
@@ -165,7 +165,7 @@ func (c *Controller) Leave() error {
 	c.act.Lock()
 	defer c.act.Unlock()
 	if err := c.cfg.Book.Update(func(f *Facts) error {
-		*f = Facts{State: Single, Aside: fmt.Sprintf("removed-%d-%d", f.Epoch, c.cfg.Wall().Unix())}
+		*f = Facts{State: Single, Aside: fmt.Sprintf("removed-%d-%d", f.Epoch, c.cfg.Wall().UnixNano())}
 		return nil
 	}); err != nil {
 		return err

@@ -123,6 +123,9 @@ func (c *Controller) take(ctx context.Context, _ string, req []byte) ([]byte, er
 	c.act.Lock()
 	defer c.act.Unlock()
 	err = c.cfg.Book.Update(func(now *Facts) error {
+		if now.State == Paired && now.Epoch == m.Epoch && now.Turn == m.Turn && now.Primary == now.Self.ID {
+			return nil // a hello was quicker: adopt
+		}
 		if now.State != Paired || now.Epoch != m.Epoch || now.Turn+1 != m.Turn {
 			return fmt.Errorf("this node is in state %s, epoch %d, turn %d", now.State, now.Epoch, now.Turn)
 		}
