@@ -26,7 +26,8 @@ type HAShowOut struct {
 	Epoch     uint64   `json:"epoch"`
 	Turn      uint64   `json:"turn"`
 	Addresses []string `json:"addresses"`
-	Holder    string   `json:"holder"` // node that holds them
+	Holder    string   `json:"holder"`          // node that holds them
+	Since     string   `json:"since,omitempty"` // since then
 	Lease     string   `json:"lease,omitempty"`
 	Copies    int      `json:"copies"` // of new mail
 	Nodes     []HANode `json:"nodes"`

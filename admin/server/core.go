@@ -334,6 +334,9 @@ func (s *Server) Serve(l net.Listener) {
 
 // Close ends jobs, finishes calls under way and closes the listeners.
 func (s *Server) Close() {
+	if s.end != nil {
+		s.end()
+	}
 	s.jobs.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()

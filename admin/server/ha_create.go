@@ -141,17 +141,69 @@ func (s *Server) makePair(ctx context.Context, c *Call, h *HA, self, other pair.
 	if err := h.Controller.Create(p.Cluster, self, other); err != nil {
 		return undo(haError(err))
 	}
-	f := h.Book.Facts()
-	raw, err := json.Marshal(joinIn{Cluster: p.Cluster, Self: other, Peer: self, History: f.History, Epoch: f.Epoch, Turn: f.Turn})
-	if err != nil {
-		return undo(err)
-	}
-	jctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	if _, err := h.Link.Call(jctx, other.ID, "ha.join", raw); err != nil {
+	if err := askToJoin(ctx, h); err != nil {
 		return undo(haError(err))
 	}
-	return nil
+	return h.Controller.Made()
+}
+
+// askToJoin has the other node join the pair that this node's facts describe. Said again it changes nothing.
+func askToJoin(ctx context.Context, h *HA) error {
+	f := h.Book.Facts()
+	raw, err := json.Marshal(joinIn{Cluster: f.Cluster, Self: f.Peer, Peer: f.Self, History: f.History, Epoch: f.Epoch, Turn: f.Turn})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, joinTime)
+	defer cancel()
+	_, err = h.Link.Call(ctx, f.Peer.ID, "ha.join", raw)
+	return err
+}
+
+// joinTime is how long the other node has to say that it has joined.
+const joinTime = 15 * time.Second
+
+// resumeCreate ends a creation that was broken off by the end of this process: the other node
+// is asked once more, and if it does not join all is undone. If it had joined it learns from
+// its first hello that it is not in the pair any more, and is empty again.
+func (s *Server) resumeCreate(h *HA) {
+	ctx, cancel := context.WithTimeout(s.life, joinTime)
+	defer cancel()
+	t := time.NewTicker(200 * time.Millisecond)
+	defer t.Stop()
+	for h.Book.Facts().Making {
+		err := askToJoin(ctx, h)
+		if err == nil {
+			if err = h.Controller.Made(); err == nil {
+				s.log.Info("the pair that was being made is made")
+				return
+			}
+		}
+		if s.life.Err() != nil {
+			return
+		}
+		if errors.As(err, new(*transport.RemoteError)) || ctx.Err() != nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		}
+	}
+	for h.Book.Facts().Making && s.life.Err() == nil {
+		uctx, cancel := context.WithTimeout(s.life, joinTime)
+		err := s.dissolve(uctx, h, true)
+		cancel()
+		if err == nil {
+			s.log.Warn("the other node did not join; the pair that was being made is undone", "remedy", "mpctl ha create")
+			return
+		}
+		s.log.Info("the pair that was being made can't be undone yet", "err", err)
+		select {
+		case <-s.life.Done():
+		case <-t.C:
+		}
+	}
 }
 
 func pairError(err error) error {
@@ -200,7 +252,10 @@ func (s *Server) servePairing(h *HA) {
 		if err := json.Unmarshal(req, &in); err != nil {
 			return nil, err
 		}
+		f := h.Book.Facts()
 		switch {
+		case f.Cluster == in.Cluster && f.Peer.ID == node && f.State != pair.Single:
+			return nil, nil // said again
 		case node != inviter.ID || in.Peer.ID != node || string(in.Peer.Key) != string(inviter.Key):
 			return nil, errors.New("this node was not paired with " + node)
 		case in.Self.ID != s.node || string(in.Self.Key) != string(h.Link.PublicKey()):

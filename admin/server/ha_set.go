@@ -11,6 +11,7 @@ import (
 
 	"mailplusd/admin/api"
 	"mailplusd/admin/op"
+	"mailplusd/cluster/pair"
 	"mailplusd/mail/model"
 	"mailplusd/mail/state"
 )
@@ -83,6 +84,9 @@ func (s *Server) haSet(ctx context.Context, c *Call, in *api.HASetIn) (api.HASho
 		return api.HAShowOut{}, err
 	}
 	f := h.Book.Facts()
+	if f.State == pair.Single { // a creation that broke off early leaves the row, which the next one replaces
+		return api.HAShowOut{}, op.Errorf(op.Refused, "this node is in no pair").With("mpctl ha create")
+	}
 	var own nodeFacts
 	if addr, err := netip.ParseAddrPort(strings.Join(f.Self.Addrs[:min(1, len(f.Self.Addrs))], "")); err == nil {
 		own = s.ownFacts(h, addr.Addr())

@@ -26,20 +26,20 @@ func (s *Server) haView(h *HA) api.HAShowOut {
 	cs := s.cluster.Status()
 	out := api.HAShowOut{
 		Node: s.node, State: st.Capacity, For: st.For.Round(time.Second).String(), Cluster: f.Cluster, Epoch: f.Epoch, Turn: f.Turn,
-		Addresses: []string{}, Nodes: []api.HANode{}, History: []string{}, CanFail: st.CanFail, CantFail: st.CantFail, Alarm: st.Alarm, Advice: st.Advice,
+		Addresses: []string{}, Nodes: []api.HANode{}, History: []string{}, CanFail: append([]string{}, st.CanFail...), CantFail: append([]string{}, st.CantFail...), Alarm: st.Alarm, Advice: st.Advice,
 		Copies: 1, ArbiterOK: st.Arbiter == "", ArbiterNo: st.Arbiter,
 	}
 	if f.State == pair.Paired && st.PeerFresh {
 		out.Copies = 2
 	}
-	if p, err := s.mail.State.Pair(); err == nil {
+	if p, err := s.mail.State.Pair(); err == nil && f.State != pair.Single {
 		for _, v := range p.VIPs {
 			out.Addresses = append(out.Addresses, v.Prefix.String())
 		}
 		out.Arbiter, out.Sharing = string(p.Arbiter.Mode), string(p.Sharing.Mode)
 	}
 	if owner, ro := s.mail.State.Regime().ReadOnly(); ro {
-		out.ReadOnly = fmt.Sprintf("settings can't be changed until %s is repaired or removed", owner)
+		out.ReadOnly = fmt.Sprintf("settings can't be changed here until %s is repaired or removed", owner)
 	}
 	for _, b := range f.History {
 		out.History = append(out.History, fmt.Sprintf("%s  epoch %d  %s: %s", b.Time.Local().Format(time.DateTime), b.Epoch, b.Owner, b.Reason))
@@ -71,6 +71,9 @@ func (s *Server) haView(h *HA) api.HAShowOut {
 	for _, n := range []api.HANode{own, other} {
 		if n.Address {
 			out.Holder = n.Node
+			if from := map[bool]time.Time{true: st.HeldFrom, false: st.Peer.From}[n.Node == f.Self.ID]; !from.IsZero() {
+				out.Since = from.Format(time.RFC3339)
+			}
 		}
 	}
 	if st.Lease > 0 {

@@ -44,6 +44,8 @@ type Server struct {
 	jobs      *job.List
 	forwarder Forwarder
 	ha        *HA
+	life      context.Context // until Close
+	end       context.CancelFunc
 	wg        sync.WaitGroup
 }
 
@@ -69,9 +71,11 @@ func New(o Options) (*Server, error) {
 		forwarder: o.Forward, ha: o.HA,
 		handlers: map[string]*handler{}, slots: make(chan struct{}, maxCalls), patience: defaultPatience,
 	}
+	s.life, s.end = context.WithCancel(context.Background())
 	s.bindAll()
 	if s.ha != nil {
 		s.servePairing(s.ha)
+		s.wg.Go(func() { s.resumeCreate(s.ha) })
 	}
 	return s, nil
 }

@@ -40,6 +40,7 @@ type Controller struct {
 	floor      uint64 // newest entry of the log when copying to mirror began
 	missing    int64
 	holds      bool
+	heldFrom   time.Time // wall time at which this node took the address
 	verdict    *Verdict
 	serving    Serving
 	alarm      string // why the node isn't where it should be
@@ -140,6 +141,9 @@ func (c *Controller) pin() error {
 	}
 	if f.Witness != nil {
 		members = append(members, *f.Witness)
+	}
+	if f.Former != nil && f.Former.ID != f.Peer.ID {
+		members = append(members, *f.Former)
 	}
 	return c.cfg.Link.SetMembers(members...)
 }
@@ -298,7 +302,7 @@ func (c *Controller) takeAddress(ctx context.Context, set Setup) error {
 		return err
 	}
 	c.mu.Lock()
-	c.holds, c.handed = true, false
+	c.holds, c.handed, c.heldFrom = true, false, c.cfg.Wall()
 	c.mu.Unlock()
 	c.log.Info("floating address taken", "addresses", set.Addresses, "probed", probe)
 	return nil

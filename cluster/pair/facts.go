@@ -52,6 +52,11 @@ type Facts struct {
 	Aside string `json:"aside,omitempty"`
 	// Report says that the arbiter must still be told that both nodes are in sync.
 	Report bool `json:"report,omitempty"`
+	// Making says that the pair is being made and the other node has not said yet that it joined.
+	Making bool `json:"making,omitempty"`
+	// Former is a node that this one has removed. It is told so when it asks: it may not have
+	// been there to hear of it.
+	Former *Member `json:"former,omitempty"`
 	// Held lists addresses to take from the interface before anything else at a start.
 	Held []string `json:"held,omitempty"`
 }

@@ -36,6 +36,7 @@ type Hello struct {
 	Copies   bool          `json:"copies"`  // it copies bodies to the other node before it names them
 	Floor    uint64        `json:"floor"`   // its newest entry when that began
 	Address  bool          `json:"address"` // it holds the floating address
+	From     time.Time     `json:"from"`    // since then
 	Verdict  *Verdict      `json:"verdict,omitempty"`
 	Since    time.Duration `json:"since"` // it has been running so long
 	Wall     time.Time     `json:"wall"`
@@ -70,7 +71,7 @@ func (c *Controller) hello() Hello {
 		State: f.State, Epoch: f.Epoch, Turn: f.Turn, Primary: f.Primary, Took: f.Took, Stale: f.Stale, History: f.History,
 		Last: s.LastIndex, Applied: s.AppliedIndex, Missing: c.missing, Leader: s.Leader, Voters: s.Voters, Open: c.open,
 		Copies: c.mirror == f.Peer.ID && f.Peer.ID != "", Floor: c.floor,
-		Address: c.holds, Verdict: c.verdict, Since: c.now() - c.started, Wall: c.cfg.Wall(), Load: load,
+		Address: c.holds, From: c.heldFrom, Verdict: c.verdict, Since: c.now() - c.started, Wall: c.cfg.Wall(), Load: load,
 	}
 }
 
@@ -100,6 +101,9 @@ func (c *Controller) greet(ctx context.Context, f Facts) error {
 	answer, err := c.cfg.Link.Call(ctx, f.Peer.ID, "pair.hello", raw)
 	if err != nil {
 		c.missed(err, sent)
+		if errors.Is(err, ErrRemoved) {
+			c.removed(f)
+		}
 		return err
 	}
 	var h Hello
@@ -189,7 +193,11 @@ func (c *Controller) handle() {
 	type handler = func(ctx context.Context, node string, req []byte) ([]byte, error)
 	own := func(h handler) handler {
 		return func(ctx context.Context, node string, req []byte) ([]byte, error) {
-			if f := c.cfg.Book.Facts(); f.State == Single || node != f.Peer.ID {
+			f := c.cfg.Book.Facts()
+			if f.Former != nil && node == f.Former.ID && node != f.Peer.ID {
+				return nil, ErrRemoved
+			}
+			if f.State == Single || node != f.Peer.ID {
 				return nil, fmt.Errorf("%s is no node of this pair", node)
 			}
 			if len(req) > maxHello {

@@ -20,7 +20,7 @@ func (c *Controller) Create(cluster string, self, peer Member) error {
 		b := Branch{Epoch: f.Epoch + 1, Owner: self.ID, Index: s.LastIndex, Term: s.Term, Reason: "the pair was made", Time: c.cfg.Wall().UTC()}
 		*f = Facts{
 			State: Solo, Cluster: cluster, Self: self, Peer: peer, Epoch: b.Epoch, Turn: f.Turn + 1, Primary: self.ID,
-			History: append(f.History, b),
+			Making: true, History: append(f.History, b),
 		}
 		return nil
 	})
@@ -28,6 +28,13 @@ func (c *Controller) Create(cluster string, self, peer Member) error {
 		return err
 	}
 	return c.changed()
+}
+
+// Made says that the other node has joined.
+func (c *Controller) Made() error {
+	c.act.Lock()
+	defer c.act.Unlock()
+	return c.cfg.Book.Update(func(f *Facts) error { f.Making = false; return nil })
 }
 
 // changed brings link and lease to new facts. c.act is held.
@@ -151,12 +158,29 @@ func (c *Controller) Disband(ctx context.Context) error {
 	c.letGo(ctx)
 	c.follow("", false)
 	if err := c.cfg.Book.Update(func(f *Facts) error {
-		*f = Facts{State: Single, Epoch: f.Epoch, Turn: f.Turn, History: f.History}
+		former := f.Peer
+		*f = Facts{State: Single, Epoch: f.Epoch, Turn: f.Turn, History: f.History, Former: &former}
 		return nil
 	}); err != nil {
 		return err
 	}
 	return c.changed()
+}
+
+// ErrRemoved is the answer to a node that has been removed from the pair.
+var ErrRemoved = errors.New("this node was removed from the pair")
+
+// removed leaves the pair after the other node has said that this one is not in it any more. A node
+// that serves alone stays what it is: its mail may be nowhere else.
+func (c *Controller) removed(before Facts) {
+	f := c.cfg.Book.Facts()
+	if f.State != Joining && f.State != Paired || f.Epoch != before.Epoch || f.Peer.ID != before.Peer.ID {
+		return
+	}
+	c.log.Warn("the other node has removed this one from the pair; what is here is put aside", "node", f.Peer.ID)
+	if err := c.Leave(); err != nil {
+		c.log.Error("pair", "err", err)
+	}
 }
 
 // Leave makes this node an empty single one, after its primary has removed it: what it has is

@@ -13,6 +13,7 @@ type Status struct {
 	For         time.Duration // in the present capacity
 	Serving     Serving
 	Held        []netip.Prefix
+	HeldFrom    time.Time     // since when
 	Lease       time.Duration // left, as primary; 0: none
 	Alarm       string
 	Advice      string
@@ -42,7 +43,7 @@ func (c *Controller) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := Status{
-		Facts: f, Serving: c.serving, For: now - c.since, Held: held, Alarm: c.alarm, Advice: c.advice,
+		Facts: f, Serving: c.serving, For: now - c.since, Held: held, HeldFrom: c.heldFrom, Alarm: c.alarm, Advice: c.advice,
 		Peer: h, PeerFresh: fresh, PeerSilence: silence, PeerFault: c.peer.fault, Skew: c.peer.skew,
 		Missing: c.missing, Arbiter: c.arbiterErr, Leader: n.Leader,
 	}

@@ -125,6 +125,7 @@ func (l pairLink) ListenLease() net.Listener { return l.Listen(transport.Lease) 
 
 func init() {
 	transport.RegisterError("pair.refused", pair.ErrRefused)
+	transport.RegisterError("pair.removed", pair.ErrRemoved)
 }
 
 // leaseSettings are the times of the lease by name.

@@ -15,6 +15,9 @@ var views = map[string]func(w io.Writer, raw json.RawMessage, wide bool) error{
 	"status":       viewStatus,
 	"account list": viewAccounts,
 
+	"ha show": viewPair, "ha create": viewPair, "ha set": viewPair, "ha switchover": viewPair, "ha remove": viewPair, "ha recover": viewPair, "ha wait": viewPair, "ha witness remove": viewPair,
+	"ha precheck": viewFindings, "server list": viewServers, "server show": viewServer,
+
 	"check all": viewFindings, "check network": viewFindings, "check dns": viewFindings, "check rdns": viewFindings, "check time": viewFindings, "check blocklist": viewFindings, "check ports": viewFindings,
 	"check services": viewFindings, "check config": viewFindings, "check login": viewFindings,
 }
