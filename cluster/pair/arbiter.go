@@ -16,6 +16,7 @@ type SoloRequest struct {
 	Turn      uint64 `json:"turn"`    // of the node: the highest wins where it is not known who is the primary
 	Primary   bool   `json:"primary"` // the node is the primary, and its lease runs: nobody can have taken over
 	Stale     bool   `json:"stale"`   // it knows that the other has gone on without it
+	Paired    bool   `json:"paired"`  // in Contact: both nodes are in sync
 	LastIndex uint64 `json:"last_index"`
 
 	// Uncontacted is how long nobody of the pair has been heard since the start; 0: somebody was.
@@ -31,25 +32,33 @@ type PairReport struct {
 	Epoch      uint64            `json:"epoch"`
 	Turn       uint64            `json:"turn"`
 	Primary    string            `json:"primary"`
+	Serial     uint64            `json:"serial"` // of the arbiter's record to which this is the answer
 	Signatures map[string][]byte `json:"signatures"`
 }
 
 // Statement is what the nodes sign.
 func (r PairReport) Statement() []byte {
-	return fmt.Appendf(nil, "mailplusd pair in sync\n%s\n%d\n%d\n%s\n", r.Cluster, r.Epoch, r.Turn, r.Primary)
+	return fmt.Appendf(nil, "mailplusd pair in sync\n%s\n%d\n%d\n%s\n%d\n", r.Cluster, r.Epoch, r.Turn, r.Primary, r.Serial)
 }
 
 // Arbiter says whether a node may serve alone. It never sees mail, settings or log.
 type Arbiter interface {
 	Name() string
 	// RequestSolo returns nil when the grant is durable. ErrRefused says no; any other
-	// error means that the arbiter could not be asked.
-	RequestSolo(ctx context.Context, r SoloRequest) error
+	// error means that the arbiter could not be asked, or its answer was lost. lasting: it
+	// will refuse the other node from now on.
+	RequestSolo(ctx context.Context, r SoloRequest) (lasting bool, err error)
+	// Serial names the arbiter's record as it is now, for a report.
+	Serial(ctx context.Context) (uint64, error)
 	// ReportPair tells that both are in sync again.
 	ReportPair(ctx context.Context, r PairReport) error
 	// Contact keeps the primary's claim fresh and tells that the arbiter is there.
+	// ErrUnreported: it believes something else than that both nodes are in sync.
 	Contact(ctx context.Context, r SoloRequest) error
 }
+
+// ErrUnreported says that the arbiter must be told by ReportPair that both nodes are in sync.
+var ErrUnreported = errors.New("the arbiter does not know that both nodes are in sync")
 
 // ErrRefused is an arbiter's no.
 var ErrRefused = errors.New("the arbiter says no")
@@ -68,9 +77,12 @@ type Manual struct{}
 func (Manual) Name() string { return "manual" }
 
 // RequestSolo implements Arbiter.
-func (Manual) RequestSolo(context.Context, SoloRequest) error {
-	return refuse("the administrator decides here: mpctl ha recover --force")
+func (Manual) RequestSolo(context.Context, SoloRequest) (bool, error) {
+	return false, refuse("the administrator decides here: mpctl ha recover --force")
 }
+
+// Serial implements Arbiter.
+func (Manual) Serial(context.Context) (uint64, error) { return 0, nil }
 
 // ReportPair implements Arbiter.
 func (Manual) ReportPair(context.Context, PairReport) error { return nil }
@@ -99,6 +111,9 @@ type Gateway struct {
 
 // Name implements Arbiter.
 func (g *Gateway) Name() string { return "gateway" }
+
+// Serial implements Arbiter.
+func (g *Gateway) Serial(context.Context) (uint64, error) { return 0, nil }
 
 // ReportPair implements Arbiter.
 func (g *Gateway) ReportPair(context.Context, PairReport) error { return nil }
@@ -129,8 +144,12 @@ func (g *Gateway) reach(ctx context.Context) error {
 	return refuse("no target answers, this node may be the one that is cut off")
 }
 
-// RequestSolo implements Arbiter.
-func (g *Gateway) RequestSolo(ctx context.Context, r SoloRequest) error {
+// RequestSolo implements Arbiter. It keeps nothing: what it saw counts for this moment.
+func (g *Gateway) RequestSolo(ctx context.Context, r SoloRequest) (lasting bool, err error) {
+	return false, g.solo(ctx, r)
+}
+
+func (g *Gateway) solo(ctx context.Context, r SoloRequest) error {
 	if r.Uncontacted > 0 && r.Uncontacted < g.Cold {
 		return refuse("started %s ago without a word from the other node; the gateway rule waits %s", r.Uncontacted.Round(time.Second), g.Cold)
 	}
@@ -171,13 +190,16 @@ type Fallback struct{ First, Then Arbiter }
 func (f Fallback) Name() string { return f.First.Name() + " or " + f.Then.Name() }
 
 // RequestSolo implements Arbiter.
-func (f Fallback) RequestSolo(ctx context.Context, r SoloRequest) error {
-	err := f.First.RequestSolo(ctx, r)
+func (f Fallback) RequestSolo(ctx context.Context, r SoloRequest) (lasting bool, err error) {
+	lasting, err = f.First.RequestSolo(ctx, r)
 	if err == nil || errors.Is(err, ErrRefused) {
-		return err
+		return lasting, err
 	}
 	return f.Then.RequestSolo(ctx, r)
 }
+
+// Serial implements Arbiter.
+func (f Fallback) Serial(ctx context.Context) (uint64, error) { return f.First.Serial(ctx) }
 
 // ReportPair implements Arbiter.
 func (f Fallback) ReportPair(ctx context.Context, r PairReport) error {

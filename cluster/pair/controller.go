@@ -31,6 +31,9 @@ type Controller struct {
 	promise    *lease.Secondary // what this node has promised the primary
 	detect     *lease.Detector  // is the peer alive?
 	mode       string           // what lease and promise were last set to
+	word       string           // mode for which the guard knows what to say
+	seq        uint64           // of the last hello
+	removing   time.Duration    // until then the peer is not taken in again: it is being removed
 	released   bool             // the primary has let go
 	handed     bool             // the address was handed to us: no probe
 	unled      time.Duration    // primary: since when this node has not led the log; 0: it leads
@@ -108,6 +111,9 @@ func (c *Controller) Start() {
 
 // Stop lets go of what this node holds, telling the peer, so that nobody waits for it.
 func (c *Controller) Stop(ctx context.Context) {
+	if c.cancel == nil {
+		return // never started
+	}
 	f := c.cfg.Book.Facts()
 	if f.State == Paired && f.Primary == f.Self.ID {
 		if err := c.Switchover(ctx, f.Peer.ID); err != nil {
@@ -196,6 +202,10 @@ func (c *Controller) step(ctx context.Context) {
 		f = c.syncWitness(f)
 		c.markLog()
 	}
+	// Whoever is not the primary promises the lease only when the address is gone from here.
+	if primary := f.Primary == f.Self.ID && (f.State == Paired || f.State == Solo); primary || c.letGo(ctx) {
+		c.align(f)
+	}
 	switch f.State {
 	case Single:
 		c.follow("", false)
@@ -259,7 +269,6 @@ func (c *Controller) follow(node string, open bool) {
 func (c *Controller) copyTo(node string) {
 	c.mu.Lock()
 	same := c.mirror == node
-	c.mirror = node
 	c.mu.Unlock()
 	if same {
 		return
@@ -267,7 +276,7 @@ func (c *Controller) copyTo(node string) {
 	c.cfg.Hooks.Mirror(node)
 	last := c.cfg.Node.Status().LastIndex
 	c.mu.Lock()
-	c.floor = last
+	c.mirror, c.floor = node, last
 	c.mu.Unlock()
 }
 
@@ -296,8 +305,7 @@ func (c *Controller) takeAddress(ctx context.Context, set Setup) error {
 	if _, ok := c.until(); !ok {
 		return errNoLease
 	}
-	f := c.cfg.Book.Facts()
-	c.cfg.Address.LastWord(c.farewell(f), f.Peer.Addrs)
+	c.leaveWord()
 	if err := c.cfg.Address.Acquire(ctx, set.Addresses, probe, c.until); err != nil {
 		return err
 	}
@@ -308,9 +316,24 @@ func (c *Controller) takeAddress(ctx context.Context, set Setup) error {
 	return nil
 }
 
+// leaveWord gives the guard what to say if this process dies: it counts for one epoch and turn.
+func (c *Controller) leaveWord() {
+	f := c.cfg.Book.Facts()
+	c.mu.Lock()
+	said := c.word == c.mode && c.mode != ""
+	c.word = c.mode
+	c.mu.Unlock()
+	if !said {
+		c.cfg.Address.LastWord(c.farewell(f), f.Peer.Addrs)
+	}
+}
+
 // wantAddress takes the floating address if this node does not have all of it.
 func (c *Controller) wantAddress(ctx context.Context, set Setup) error {
 	held := c.cfg.Address.Held()
+	if len(held) > 0 {
+		c.leaveWord()
+	}
 	if len(held) == len(set.Addresses) && containsAll(held, set.Addresses) {
 		return nil
 	}
@@ -333,18 +356,19 @@ func containsAll(have, want []netip.Prefix) bool {
 	return true
 }
 
-// letGo removes the floating address from this node.
-func (c *Controller) letGo(ctx context.Context) {
+// letGo removes the floating address from this node. It reports whether it is gone.
+func (c *Controller) letGo(ctx context.Context) bool {
 	c.mu.Lock()
 	held := c.holds
 	c.holds = false
 	c.mu.Unlock()
 	if !held && len(c.cfg.Address.Held()) == 0 {
-		return
+		return true
 	}
 	if err := c.cfg.Address.Release(ctx); err != nil {
 		c.log.Error("floating address not removed", "err", err)
-		return
+		return false
 	}
 	c.log.Info("floating address released")
+	return true
 }

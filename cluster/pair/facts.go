@@ -46,6 +46,9 @@ type Facts struct {
 	Took    bool    `json:"took,omitempty"`    // solo: by taking over, not by being left
 	Stale   bool    `json:"stale,omitempty"`   // the peer has gone on without this node
 	Partial bool    `json:"partial,omitempty"` // joining: has never had everything
+	// Whole is the newest epoch whose entries, if acknowledged, this node has had. While it
+	// is joining the history may name later ones: it follows them and still lacks some.
+	Whole   uint64  `json:"whole,omitempty"`
 	History History `json:"history,omitempty"`
 	// Aside is the name under which the log is put aside before it is opened the next time:
 	// it does not belong to the history that this node follows from now on.
@@ -94,6 +97,16 @@ func Relate(mine, theirs History) Relation {
 		return Ahead
 	}
 	return Diverged
+}
+
+// upTo gives the branches of epochs up to epoch.
+func upTo(h History, epoch uint64) History {
+	for i, b := range h {
+		if b.Epoch > epoch {
+			return h[:i:i]
+		}
+	}
+	return h
 }
 
 // fork gives the first branch of mine that theirs lacks.

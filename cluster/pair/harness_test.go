@@ -43,6 +43,7 @@ type world struct {
 	holders map[string]time.Duration // who holds the address, until when
 	both    string                   // two holders at a time
 	gateway map[string]bool          // who reaches the gateway
+	split   bool                     // a and b are in two halves of the LAN, each with a gateway
 }
 
 // quick are times for tests, in the relations of the real ones.
@@ -91,6 +92,7 @@ type node struct {
 	priv   ed25519.PrivateKey
 
 	writes  sync.RWMutex
+	frozen  sync.RWMutex // held for writing while the controller's loops stand still
 	mu      sync.Mutex
 	up      bool
 	book    *pair.Book
@@ -106,7 +108,7 @@ type node struct {
 }
 
 func (n *node) member() pair.Member {
-	return pair.Member{ID: n.id, Number: n.number, Key: n.pub, Addrs: []string{"192.0.2.1" + n.id[:0] + fmt.Sprint(n.number) + ":1"}}
+	return pair.Member{ID: n.id, Number: n.number, Key: n.pub, Addrs: []string{fmt.Sprintf("192.0.2.1%d:1", n.number)}}
 }
 
 // start runs the node as its book says.
@@ -149,6 +151,7 @@ func (n *node) start() {
 	n.ctl, err = pair.New(pair.Config{
 		Node: n.cluster, Book: n.book, Link: link{n.w, n.id}, Address: n.addr, Hooks: hooks{n, gate}, Timing: n.w.timing,
 		Arbiter: n.arbiter, Sign: func(m []byte) []byte { return ed25519.Sign(n.priv, m) }, Logger: log, Version: "test",
+		Now: n.now,
 	})
 	if err != nil {
 		n.w.t.Fatal(err)
@@ -166,8 +169,20 @@ func (n *node) arbiter(s pair.Setup) pair.Arbiter {
 		return &pair.Witness{Link: link{n.w, n.id}, Node: "witness"}
 	case "gateway":
 		return &pair.Gateway{Probe: prober{n}, Cold: n.w.timing.Cold, Stale: n.w.timing.Stale, StaleAuto: s.StaleAuto}
+	case "either":
+		return pair.Fallback{
+			First: &pair.Witness{Link: link{n.w, n.id}, Node: "witness"},
+			Then:  &pair.Gateway{Probe: prober{n}, Cold: n.w.timing.Cold, Stale: n.w.timing.Stale},
+		}
 	}
 	return pair.Manual{}
+}
+
+// now is the clock of the node's controller: who reads it while the node is frozen waits.
+func (n *node) now() time.Duration {
+	n.frozen.RLock()
+	defer n.frozen.RUnlock()
+	return lease.Now()
 }
 
 // kill ends the node as kill -9 would; guard tells whether a guard lives to say so.
@@ -229,7 +244,7 @@ func (w *world) pairUp() {
 	if err := a.ctl.Create("c1", a.member(), b.member()); err != nil {
 		w.t.Fatal(err)
 	}
-	if w.arbiter == "witness" {
+	if w.arbiter == "witness" || w.arbiter == "either" {
 		f := a.book.Facts()
 		if err := w.witness.Enrol(witness.Enrol{Cluster: "c1", Epoch: f.Epoch, Turn: f.Turn, Primary: "a", Solo: true,
 			Nodes: []witness.Node{{ID: "a", Key: a.pub}, {ID: "b", Key: b.pub}}}); err != nil {
@@ -275,19 +290,30 @@ func (w *world) serves(n *node) {
 	})
 }
 
+// again starts anew who has asked for it.
+func (w *world) again() {
+	w.t.Helper()
+	for _, n := range w.nodes {
+		n.mu.Lock()
+		again := n.up && n.rejoin
+		n.mu.Unlock()
+		if again {
+			n.stopQuick()
+			n.start()
+		}
+	}
+}
+
 func (w *world) wait(what string, cond func() bool) {
 	w.t.Helper()
-	end := time.Now().Add(20 * time.Second)
+	w.within(20*time.Second, what, cond)
+}
+
+func (w *world) within(limit time.Duration, what string, cond func() bool) {
+	w.t.Helper()
+	end := time.Now().Add(limit)
 	for !cond() {
-		for _, n := range w.nodes {
-			n.mu.Lock()
-			again := n.up && n.rejoin
-			n.mu.Unlock()
-			if again {
-				n.stopQuick()
-				n.start()
-			}
-		}
+		w.again()
 		if time.Now().After(end) {
 			for _, n := range w.nodes {
 				if n.ctl != nil {
@@ -295,7 +321,7 @@ func (w *world) wait(what string, cond func() bool) {
 					w.t.Logf("%s: %s epoch %d turn %d primary %s, serving %+v, held %v, alarm %q, arbiter %q, peer fresh %v %s, leader %s", n.id, s.Capacity, s.Facts.Epoch, s.Facts.Turn, s.Facts.Primary, s.Serving, s.Held, s.Alarm, s.Arbiter, s.PeerFresh, s.Peer.State, s.Leader)
 				}
 			}
-			w.t.Fatalf("not in 20 s: %s", what)
+			w.t.Fatalf("not in %s: %s", limit, what)
 		}
 		time.Sleep(5 * time.Millisecond) // polling
 	}
@@ -314,6 +340,14 @@ func (w *world) Cut(a, b string) {
 	w.raft.Cut(a, b)
 	w.lease.Cut("dial-"+a, b)
 	w.lease.Cut("dial-"+b, a)
+}
+
+// CutOneWay lets nothing through from a to b. What needs both directions is cut.
+func (w *world) CutOneWay(a, b string) {
+	w.Cut(a, b)
+	w.mu.Lock()
+	delete(w.cut, [2]string{b, a})
+	w.mu.Unlock()
 }
 
 func (w *world) Heal(a, b string) {
@@ -444,7 +478,7 @@ func (a *address) Acquire(_ context.Context, _ []netip.Prefix, probe bool, until
 	if probe {
 		a.n.w.mu.Lock()
 		for id, e := range a.n.w.holders {
-			if id != a.n.id && e > lease.Now() {
+			if id != a.n.id && e > lease.Now() && !a.n.w.split {
 				a.n.w.mu.Unlock()
 				return pair.ErrInUse
 			}
@@ -497,11 +531,12 @@ func (p prober) Answers(_ context.Context, a netip.Addr) bool {
 		return w.gateway[p.n.id]
 	}
 	for id, e := range w.holders {
-		if a == vip.Addr() && id != p.n.id && e > lease.Now() {
+		if a == vip.Addr() && id != p.n.id && e > lease.Now() && !w.split {
 			return w.gateway[id] && w.gateway[p.n.id]
 		}
 	}
-	return false
+	other := w.nodes[1-p.n.number]
+	return strings.HasPrefix(other.member().Addrs[0], a.String()+":") && !w.dead[other.id] && !w.split && w.gateway[other.id] && w.gateway[p.n.id]
 }
 
 // hooks stand for the mail server.
@@ -563,6 +598,17 @@ func (h hooks) Merge(ctx context.Context, winner string, b pair.Branch) error {
 	h.n.writes.Lock() // what is under way is answered first, and nothing comes after it
 	defer h.n.writes.Unlock()
 	w := h.n.w.nodes[1-h.n.number]
+	h.n.w.mu.Lock()
+	cut := h.n.w.cut[[2]string{"a", "b"}] || h.n.w.cut[[2]string{"b", "a"}]
+	h.n.w.mu.Unlock()
+	if s := w.book.Facts().State; cut || !w.running() || s != pair.Solo && s != pair.Paired {
+		return errors.New("the winner can't be reached")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := w.cluster.Barrier(ctx); err != nil { // what an earlier attempt has left under way
+		return err
+	}
 	have := map[string]bool{}
 	for _, e := range w.fsm.Entries() {
 		have[e.Data] = true

@@ -18,6 +18,7 @@ type Hello struct {
 	Node     string        `json:"node"`
 	Number   uint8         `json:"number"`
 	Instance string        `json:"instance"` // of the process
+	Seq      uint64        `json:"seq"`      // counts its hellos
 	Version  string        `json:"version"`
 	Formats  string        `json:"formats"`
 	State    State         `json:"state"`
@@ -61,13 +62,17 @@ type view struct {
 }
 
 func (c *Controller) hello() Hello {
+	c.mu.Lock()
+	c.seq++
+	seq := c.seq // what is said under a higher number was read later
+	c.mu.Unlock()
 	f := c.cfg.Book.Facts()
 	s := c.cfg.Node.Status()
 	load := c.cfg.Hooks.Load() // may ask for Status
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return Hello{
-		Cluster: f.Cluster, Node: f.Self.ID, Number: f.Self.Number, Instance: c.instance, Version: c.cfg.Version, Formats: c.cfg.Formats,
+		Cluster: f.Cluster, Node: f.Self.ID, Number: f.Self.Number, Instance: c.instance, Seq: seq, Version: c.cfg.Version, Formats: c.cfg.Formats,
 		State: f.State, Epoch: f.Epoch, Turn: f.Turn, Primary: f.Primary, Took: f.Took, Stale: f.Stale, History: f.History,
 		Last: s.LastIndex, Applied: s.AppliedIndex, Missing: c.missing, Leader: s.Leader, Voters: s.Voters, Open: c.open,
 		Copies: c.mirror == f.Peer.ID && f.Peer.ID != "", Floor: c.floor,
@@ -137,7 +142,9 @@ func (c *Controller) met(h Hello, sent time.Duration, echo bool) {
 		c.peer.left = false
 		c.released = false
 	}
-	c.peer.hello = h
+	if h.Instance != c.peer.hello.Instance || h.Seq > c.peer.hello.Seq {
+		c.peer.hello = h // or it was overtaken on its way
+	}
 	c.peer.heard = max(sent, c.peer.heard)
 	if echo {
 		c.detect.Heard(now)

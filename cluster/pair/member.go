@@ -40,7 +40,7 @@ func (c *Controller) Made() error {
 // changed brings link and lease to new facts. c.act is held.
 func (c *Controller) changed() error {
 	c.mu.Lock()
-	c.peer, c.contacted, c.upToDate, c.readded, c.verdict, c.released = view{}, false, 0, "", nil, false
+	c.peer, c.contacted, c.upToDate, c.readded, c.verdict, c.released, c.removing = view{}, false, 0, "", nil, false, 0
 	c.mu.Unlock()
 	c.align(c.cfg.Book.Facts())
 	err := c.pin()
@@ -78,7 +78,7 @@ func (c *Controller) SetWitness(m *Member) error {
 func (c *Controller) setWitness(m *Member) error {
 	err := c.cfg.Book.Update(func(f *Facts) error {
 		f.Witness = m
-		f.Report = f.Report || m != nil && f.State == Paired // it must learn that both are in sync
+		f.Report = f.Report || m != nil && f.State == Paired && f.Primary == f.Self.ID // it must learn that both are in sync
 		return nil
 	})
 	if err != nil {
@@ -127,6 +127,9 @@ func (c *Controller) Remove(ctx context.Context, dead bool) error {
 			return deny("mpctl ha wait --for sync", "%s", why)
 		}
 	}
+	c.mu.Lock()
+	c.removing = c.now() + removeTime
+	c.mu.Unlock()
 	if err := c.cfg.Book.Update(func(f *Facts) error {
 		if f.State == Paired {
 			f.Epoch++
@@ -149,6 +152,17 @@ func (c *Controller) Remove(ctx context.Context, dead bool) error {
 		return fmt.Errorf("the other node could not be taken out of the log; repeat the command: %w", err)
 	}
 	return nil
+}
+
+// removeTime is how long a node that was removed is not taken in again by itself, so that the
+// rest of its removal can be done.
+const removeTime = 30 * time.Second
+
+func (c *Controller) ending() bool {
+	now := c.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return now < c.removing
 }
 
 // Disband makes this node single, after Remove and after the state has been told.

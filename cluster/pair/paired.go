@@ -182,7 +182,7 @@ func (c *Controller) goSolo(ctx context.Context, f Facts, r SoloRequest, why str
 		wait = max(wait, 3*time.Second) // nothing is lost by it, and probes take a second
 	}
 	actx, cancel := context.WithTimeout(ctx, wait)
-	err := arb.RequestSolo(actx, r)
+	lasting, err := arb.RequestSolo(actx, r)
 	cancel()
 	c.arbiter(err)
 	if err != nil {
@@ -197,8 +197,11 @@ func (c *Controller) goSolo(ctx context.Context, f Facts, r SoloRequest, why str
 		}
 		return false
 	}
-	if _, dead := c.dead(); !dead && !r.Released {
-		return false // it came back, or this process was frozen while it asked
+	// A lasting grant must be used: from now on the other node would be refused. What was
+	// only seen counts no more if the other came back, or this process was frozen.
+	if _, dead := c.dead(); !dead && !r.Released && !lasting {
+		c.align(c.cfg.Book.Facts())
+		return false
 	}
 	return c.becomeSolo(ctx, f, !r.Primary, arb.Name()+": "+why, s)
 }
@@ -209,6 +212,11 @@ func (c *Controller) becomeSolo(ctx context.Context, f Facts, took bool, why str
 	err := c.cfg.Book.Update(func(now *Facts) error {
 		if now.Epoch != f.Epoch || now.Turn != f.Turn || now.State != f.State {
 			return errors.New("overtaken by another decision")
+		}
+		if now.State == Joining {
+			// Of the newest branches this node lacks entries: to whoever has them its history
+			// must not look like one that goes on from them.
+			now.History = upTo(now.History, now.Whole)
 		}
 		now.State, now.Took, now.Epoch, now.Report = Solo, took, b.Epoch, false
 		if now.Primary != now.Self.ID {
@@ -223,7 +231,7 @@ func (c *Controller) becomeSolo(ctx context.Context, f Facts, took bool, why str
 		return false
 	}
 	c.mu.Lock()
-	c.upToDate, c.released, c.unled, c.stalled = 0, false, 0, false
+	c.upToDate, c.released, c.handed, c.unled, c.stalled = 0, false, false, 0, false
 	c.mu.Unlock()
 	c.align(c.cfg.Book.Facts())
 	c.log.Warn("this node serves alone from now on", "epoch", b.Epoch, "took over", took, "reason", why)
@@ -236,7 +244,7 @@ func (c *Controller) stepSolo(ctx context.Context, f Facts) {
 	h, fresh := c.view()
 	rel := Relate(f.History, h.History)
 	apart := fresh && rel == Diverged && (h.State == Solo || h.State == Merging)
-	follows := fresh && !apart && rel != Diverged && rel != Behind && h.State == Joining
+	follows := fresh && !apart && rel != Diverged && rel != Behind && h.State == Joining && !c.ending()
 	if !follows {
 		c.follow(f.Peer.ID, false)
 		c.copyTo("")

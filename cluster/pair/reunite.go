@@ -18,20 +18,30 @@ const lagLimit = 64
 // adopt takes over what the peer knows better. It reports whether facts have changed.
 func (c *Controller) adopt(f Facts, h Hello) bool {
 	rel := Relate(f.History, h.History)
+	serves := h.State == Solo || h.State == Paired
 	switch {
-	case rel == Behind && (f.State == Paired || f.State == Joining || f.State == Solo):
+	case rel == Behind && (f.State == Paired || f.State == Joining):
 		// The peer went on without this node: follow it.
 		return c.update("the other node went on alone, this one follows", func(now *Facts) {
+			if now.State == Paired {
+				now.Whole = now.History.Epoch()
+			}
 			now.History, now.Epoch, now.Turn, now.Primary = h.History, h.Epoch, h.Turn, h.Primary
 			now.State, now.Stale, now.Took, now.Report = Joining, true, false, false
 		})
-	case rel == Same && f.State == Joining && h.State == Paired && h.Epoch == f.Epoch && h.Leader == h.Node &&
-		slices.Contains(h.Voters, f.Self.ID) && c.votes(f.Self.ID):
+	case rel == Behind && f.State == Solo && serves, rel == Diverged && f.State == Paired && serves:
+		// What this node acknowledged alone, the peer may lack: it had served with less.
+		return c.update("the other node served without having everything, this one's mail is brought over", func(now *Facts) { now.State = Merging })
+	case rel == Same && f.State == Joining && h.State == Paired && h.Epoch == f.Epoch && c.whole(f, h):
 		return c.update("in sync: this node counts again", func(now *Facts) {
 			now.State, now.Primary, now.Turn, now.Stale, now.Partial, now.Epoch = Paired, h.Primary, h.Turn, false, false, h.Epoch
 		})
 	case rel == Same && f.State == Paired && h.State == Paired && h.Turn > f.Turn:
-		return c.update("the primary is "+h.Primary, func(now *Facts) { now.Turn, now.Primary = h.Turn, h.Primary })
+		return c.update("the primary is "+h.Primary, func(now *Facts) {
+			now.Turn, now.Primary, now.Report = h.Turn, h.Primary, h.Primary == now.Self.ID
+		})
+	case rel == Same && f.State == Paired && h.State == Paired && f.Stale:
+		return c.update("the other node has not gone on alone after all", func(now *Facts) { now.Stale = false })
 	case rel == Same && f.State == Joining && h.State != Paired && h.Turn > f.Turn:
 		return c.update("the primary is "+h.Primary, func(now *Facts) { now.Turn, now.Primary = h.Turn, h.Primary })
 	}
@@ -39,6 +49,12 @@ func (c *Controller) adopt(f Facts, h Hello) bool {
 		return c.update("the other node's history wins, this one's is brought over", func(now *Facts) { now.State = Merging })
 	}
 	return false
+}
+
+// whole tells whether this node's vote counts and it has everything that was acknowledged
+// before: an own configuration may be one of an earlier pair.
+func (c *Controller) whole(f Facts, h Hello) bool {
+	return slices.Contains(h.Voters, f.Self.ID) && c.votes(f.Self.ID) && c.cfg.Node.Status().CommitIndex >= h.Last
 }
 
 func (c *Controller) votes(id string) bool {
@@ -61,7 +77,7 @@ func (c *Controller) update(why string, change func(*Facts)) bool {
 	}
 	f := c.cfg.Book.Facts()
 	c.mu.Lock()
-	c.verdict, c.released, c.upToDate = nil, false, 0
+	c.verdict, c.released, c.handed, c.upToDate = nil, false, false, 0
 	c.mu.Unlock()
 	c.align(f)
 	c.log.Info("pair", "state", f.State, "epoch", f.Epoch, "turn", f.Turn, "primary", f.Primary, "why", why)
@@ -193,7 +209,7 @@ func (c *Controller) promote(ctx context.Context, f Facts) {
 		if now.State != Solo || now.Epoch != f.Epoch {
 			return errors.New("overtaken by another decision")
 		}
-		now.State, now.Took, now.Report = Paired, false, true
+		now.State, now.Took, now.Stale, now.Report = Paired, false, false, true
 		return nil
 	})
 	if err != nil {
@@ -221,18 +237,9 @@ func (c *Controller) report(ctx context.Context, f Facts) {
 		}
 		return
 	}
-	r := PairReport{Cluster: f.Cluster, Epoch: f.Epoch, Turn: f.Turn, Primary: f.Primary}
-	raw, err := json.Marshal(r)
-	if err != nil {
-		return
-	}
 	rctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	sig, err := c.cfg.Link.Call(rctx, f.Peer.ID, "pair.sign", raw)
-	if err == nil {
-		r.Signatures = map[string][]byte{f.Peer.ID: sig, f.Self.ID: c.cfg.Sign(r.Statement())}
-		err = c.cfg.Arbiter(c.cfg.Hooks.Setup()).ReportPair(rctx, r)
-	}
+	err := c.tellPair(rctx, f)
 	c.arbiter(err)
 	if err != nil {
 		if c.every("report log", 30*time.Second) {
@@ -243,12 +250,34 @@ func (c *Controller) report(ctx context.Context, f Facts) {
 	c.update("the arbiter knows that both nodes are in sync", func(now *Facts) { now.Report = false })
 }
 
-// sign signs a report that is true for this node, too.
+func (c *Controller) tellPair(ctx context.Context, f Facts) error {
+	arb := c.cfg.Arbiter(c.cfg.Hooks.Setup())
+	serial, err := arb.Serial(ctx)
+	if err != nil {
+		return err
+	}
+	r := PairReport{Cluster: f.Cluster, Epoch: f.Epoch, Turn: f.Turn, Primary: f.Primary, Serial: serial}
+	raw, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	sig, err := c.cfg.Link.Call(ctx, f.Peer.ID, "pair.sign", raw)
+	if err != nil {
+		return err
+	}
+	r.Signatures = map[string][]byte{f.Peer.ID: sig, f.Self.ID: c.cfg.Sign(r.Statement())}
+	return arb.ReportPair(ctx, r)
+}
+
+// sign signs a report that is true for this node, too. Not while this node is asking to
+// serve alone: the answer may be on its way.
 func (c *Controller) sign(_ context.Context, _ string, req []byte) ([]byte, error) {
 	var r PairReport
 	if err := json.Unmarshal(req, &r); err != nil {
 		return nil, err
 	}
+	c.act.Lock()
+	defer c.act.Unlock()
 	f := c.cfg.Book.Facts()
 	if f.State != Paired || r.Cluster != f.Cluster || r.Epoch != f.Epoch || r.Turn != f.Turn || r.Primary != f.Primary {
 		return nil, fmt.Errorf("not in sync as said: here state %s, epoch %d, turn %d, primary %s", f.State, f.Epoch, f.Turn, f.Primary)
@@ -305,12 +334,25 @@ func (c *Controller) stepMerging(ctx context.Context, f Facts) {
 	c.follow(f.Peer.ID, false)
 	c.serve(Serving{Why: "merging"}, "both nodes had served alone; this one's mail is being brought over", "mpctl ha merge list")
 	h, fresh := c.view()
+	if fresh && h.State == Merging && f.Self.Number == 0 {
+		// Each has taken the other for the winner: a verdict crossed the start of its judge.
+		if c.update("the other node waits, too: this one serves", func(now *Facts) { now.State = Solo }) {
+			c.cfg.Hooks.Rejoin()
+		}
+		return
+	}
 	if !fresh || h.State != Solo && h.State != Paired || !c.every("merge", 2*c.cfg.Timing.Frame) {
 		return
 	}
 	b, ok := fork(f.History, h.History)
+	if !ok && len(f.History) > 0 {
+		b, ok = f.History[len(f.History)-1], true
+	}
 	if ok {
-		other, _ := fork(h.History, f.History)
+		other, branched := fork(h.History, f.History)
+		if !branched {
+			other = b
+		}
 		common, err := c.common(ctx, f, b, other)
 		if err != nil {
 			c.log.Error("merge: the last common entry is not found", "err", err)
@@ -327,7 +369,7 @@ func (c *Controller) stepMerging(ctx context.Context, f Facts) {
 	name := fmt.Sprintf("diverged-%d-%d", f.Epoch, c.cfg.Wall().Unix())
 	if c.update("merged", func(now *Facts) {
 		now.State, now.History, now.Epoch, now.Turn, now.Primary = Joining, h.History, h.Epoch, h.Turn, h.Primary
-		now.Partial, now.Stale, now.Took, now.Aside = true, false, false, name
+		now.Partial, now.Stale, now.Took, now.Report, now.Aside = true, false, false, false, name
 	}) {
 		c.cfg.Hooks.Rejoin()
 	}

@@ -75,7 +75,7 @@ func (c *Controller) Switchover(ctx context.Context, to string) error {
 		if now.State != Paired || now.Turn != f.Turn {
 			return errors.New("overtaken by another decision")
 		}
-		now.Primary, now.Turn = f.Peer.ID, f.Turn+1
+		now.Primary, now.Turn, now.Report = f.Peer.ID, f.Turn+1, false
 		return nil
 	})
 	if err != nil {
@@ -123,13 +123,11 @@ func (c *Controller) take(ctx context.Context, _ string, req []byte) ([]byte, er
 	c.act.Lock()
 	defer c.act.Unlock()
 	err = c.cfg.Book.Update(func(now *Facts) error {
-		if now.State == Paired && now.Epoch == m.Epoch && now.Turn == m.Turn && now.Primary == now.Self.ID {
-			return nil // a hello was quicker: adopt
-		}
-		if now.State != Paired || now.Epoch != m.Epoch || now.Turn+1 != m.Turn {
+		known := now.Turn == m.Turn && now.Primary == now.Self.ID // a hello was quicker
+		if now.State != Paired || now.Epoch != m.Epoch || now.Turn+1 != m.Turn && !known {
 			return fmt.Errorf("this node is in state %s, epoch %d, turn %d", now.State, now.Epoch, now.Turn)
 		}
-		now.Primary, now.Turn = now.Self.ID, m.Turn
+		now.Primary, now.Turn, now.Report = now.Self.ID, m.Turn, true
 		return nil
 	})
 	if err != nil {
@@ -156,7 +154,9 @@ func (c *Controller) Recover(ctx context.Context, force bool) error {
 	switch {
 	case f.State == Single || f.State == Solo:
 		return deny("mpctl ha show", "this node is in state %s and needs no recovery", f.State)
-	case f.State == Merging:
+	case f.State == Paired && f.Primary == f.Self.ID && c.covered():
+		return deny("mpctl ha show", "this node serves and needs no recovery")
+	case f.State == Merging && fresh:
 		return deny("mpctl ha show", "this node's mail is being brought over to the other one")
 	case fresh && (h.State == Solo || h.State == Paired && h.Primary == h.Node && h.Address):
 		return deny("mpctl ha show", "%s serves; two nodes that serve alone would have to be merged", h.Node)
@@ -167,6 +167,9 @@ func (c *Controller) Recover(ctx context.Context, force bool) error {
 	}
 	if !c.becomeSolo(ctx, f, true, ByAdministrator, c.cfg.Node.Status()) {
 		return errors.New("the decision could not be kept; see the log")
+	}
+	if f.State == Merging {
+		c.cfg.Hooks.Rejoin() // the merge that never ended holds writes
 	}
 	return nil
 }
@@ -199,9 +202,17 @@ func (c *Controller) arbiterLoop(ctx context.Context) {
 		}
 		actx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		err := c.cfg.Arbiter(c.cfg.Hooks.Setup()).Contact(actx, SoloRequest{
-			Cluster: f.Cluster, Node: f.Self.ID, Epoch: f.Epoch, Turn: f.Turn, Primary: f.Primary == f.Self.ID,
+			Cluster: f.Cluster, Node: f.Self.ID, Epoch: f.Epoch, Turn: f.Turn, Primary: f.Primary == f.Self.ID, Paired: f.State == Paired,
 		})
 		cancel()
+		if errors.Is(err, ErrUnreported) {
+			if err = nil; !f.Report {
+				err = c.cfg.Book.Update(func(now *Facts) error {
+					now.Report = now.State == Paired && now.Primary == now.Self.ID
+					return nil
+				})
+			}
+		}
 		if ctx.Err() == nil {
 			c.arbiter(err)
 		}

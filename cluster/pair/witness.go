@@ -15,29 +15,40 @@ type Witness struct {
 // Name implements Arbiter.
 func (w *Witness) Name() string { return "witness" }
 
-func (w *Witness) call(ctx context.Context, method string, req any) error {
+func (w *Witness) call(ctx context.Context, method string, req any) ([]byte, error) {
 	if w.Node == "" {
-		return errors.New("no witness is set (mpctl ha witness add)")
+		return nil, errors.New("no witness is set (mpctl ha witness add)")
 	}
 	raw, err := json.Marshal(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = w.Link.Call(ctx, w.Node, method, raw)
-	return err
+	return w.Link.Call(ctx, w.Node, method, raw)
 }
 
 // RequestSolo implements Arbiter.
-func (w *Witness) RequestSolo(ctx context.Context, r SoloRequest) error {
-	return w.call(ctx, "witness.solo", r)
+func (w *Witness) RequestSolo(ctx context.Context, r SoloRequest) (lasting bool, err error) {
+	_, err = w.call(ctx, "witness.solo", r)
+	return true, err
+}
+
+// Serial implements Arbiter.
+func (w *Witness) Serial(ctx context.Context) (serial uint64, err error) {
+	raw, err := w.call(ctx, "witness.serial", nil)
+	if err != nil {
+		return 0, err
+	}
+	return serial, json.Unmarshal(raw, &serial)
 }
 
 // ReportPair implements Arbiter.
 func (w *Witness) ReportPair(ctx context.Context, r PairReport) error {
-	return w.call(ctx, "witness.pair", r)
+	_, err := w.call(ctx, "witness.pair", r)
+	return err
 }
 
 // Contact implements Arbiter.
 func (w *Witness) Contact(ctx context.Context, r SoloRequest) error {
-	return w.call(ctx, "witness.contact", r)
+	_, err := w.call(ctx, "witness.contact", r)
+	return err
 }

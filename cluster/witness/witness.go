@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -46,6 +47,7 @@ type Record struct {
 	InSync  []string  `json:"in_sync"` // who may be granted
 	Holder  string    `json:"holder"`  // who has been; empty: nobody
 	Changed time.Time `json:"changed"`
+	Serial  uint64    `json:"serial"` // drawn at each change: a report must name it
 }
 
 // Options of Open.
@@ -107,7 +109,7 @@ func (w *Witness) Record() Record {
 
 // store makes next the record, on disk first. w.mu is held.
 func (w *Witness) store(next Record) error {
-	next.Format, next.Changed = recordFormat, time.Now().UTC()
+	next.Format, next.Changed, next.Serial = recordFormat, time.Now().UTC(), rand.Uint64()
 	raw, err := json.MarshalIndent(next, "", "  ")
 	if err != nil {
 		return err
@@ -173,11 +175,13 @@ func (w *Witness) Solo(node string, r pair.SoloRequest) error {
 	switch {
 	case rec.Holder != "" && rec.Holder != node:
 		return fmt.Errorf("%w: %s serves alone since epoch %d", pair.ErrRefused, rec.Holder, rec.Epoch)
+	case r.Stale:
+		return fmt.Errorf("%w: %s knows that it lacks mail of the other node", pair.ErrRefused, node)
 	case !slices.Contains(rec.InSync, node):
 		return fmt.Errorf("%w: %s is not known to have everything", pair.ErrRefused, node)
 	case r.Epoch <= rec.Epoch:
 		return fmt.Errorf("%w: epoch %d is past, it is %d", pair.ErrRefused, r.Epoch, rec.Epoch)
-	case rec.Primary != node && !r.Released && silence < w.o.Lease.Term+w.o.Lease.Margin:
+	case rec.Primary != node && !(r.Primary && r.Turn > rec.Turn) && !r.Released && silence < w.o.Lease.Term+w.o.Lease.Margin:
 		return fmt.Errorf("%w: the primary, %s, was heard %s ago", pair.ErrRefused, rec.Primary, silence.Round(100*time.Millisecond))
 	}
 	rec.Holder, rec.InSync, rec.Epoch, rec.Primary = node, []string{node}, r.Epoch, node
@@ -198,8 +202,8 @@ func (w *Witness) Pair(node string, r pair.PairReport) error {
 	if rec.Cluster == "" || r.Cluster != rec.Cluster {
 		return fmt.Errorf("%w: it does not know this pair", pair.ErrRefused)
 	}
-	if r.Epoch < rec.Epoch || r.Turn < rec.Turn {
-		return fmt.Errorf("%w: the report is of epoch %d, turn %d; it is %d, %d already", pair.ErrRefused, r.Epoch, r.Turn, rec.Epoch, rec.Turn)
+	if r.Serial != rec.Serial {
+		return fmt.Errorf("%w: the record has changed since the report was signed", pair.ErrRefused)
 	}
 	var ids []string
 	for _, n := range rec.Nodes {
@@ -208,7 +212,7 @@ func (w *Witness) Pair(node string, r pair.PairReport) error {
 		}
 		ids = append(ids, n.ID)
 	}
-	if rec.Holder == "" && len(rec.InSync) == 2 && rec.Epoch == r.Epoch && rec.Primary == r.Primary && rec.Turn == r.Turn {
+	if rec.Holder == "" && len(rec.InSync) == len(ids) && rec.Epoch == r.Epoch && rec.Primary == r.Primary && rec.Turn == r.Turn {
 		return nil
 	}
 	rec.InSync, rec.Holder, rec.Epoch, rec.Turn, rec.Primary = ids, "", r.Epoch, r.Turn, r.Primary
@@ -239,6 +243,9 @@ func (w *Witness) Contact(node string, r pair.SoloRequest) error {
 	if rec.Primary == node {
 		w.last = w.o.Now()
 	}
+	if r.Paired && (rec.Holder != "" || len(rec.InSync) != len(rec.Nodes) || rec.Epoch != r.Epoch || rec.Turn != r.Turn || rec.Primary != node) {
+		return pair.ErrUnreported // a grant that was not used, a lost record, a hand-over
+	}
 	return nil
 }
 
@@ -255,6 +262,9 @@ func (w *Witness) Serve(h Handler) {
 			return nil, err
 		}
 		return nil, w.Solo(node, r)
+	})
+	h.Handle("witness.serial", func(context.Context, string, []byte) ([]byte, error) {
+		return json.Marshal(w.Record().Serial)
 	})
 	h.Handle("witness.pair", func(_ context.Context, node string, req []byte) ([]byte, error) {
 		var r pair.PairReport

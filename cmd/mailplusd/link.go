@@ -126,6 +126,7 @@ func (l pairLink) ListenLease() net.Listener { return l.Listen(transport.Lease) 
 func init() {
 	transport.RegisterError("pair.refused", pair.ErrRefused)
 	transport.RegisterError("pair.removed", pair.ErrRemoved)
+	transport.RegisterError("pair.unreported", pair.ErrUnreported)
 }
 
 // leaseSettings are the times of the lease by name.

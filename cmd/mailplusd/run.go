@@ -247,8 +247,10 @@ func (noCaller) Call(context.Context, string, string, []byte) ([]byte, error) {
 
 // leased tells whether this node, if it leads, is surely the only one that does.
 func (n *node) leased() bool {
-	c := n.pair.Load()
-	return c == nil || c.Covered()
+	if c := n.pair.Load(); c != nil {
+		return c.Covered()
+	}
+	return n.book.Facts().State == pair.Single // not yet, or no more: who knows
 }
 
 // isReady tells whether mail can be stored at all.
