@@ -103,7 +103,6 @@ type node struct {
 	serving pair.Serving
 	epoch   uint64
 	rejoin  bool
-	merged  []string
 	mirror  string
 }
 
@@ -660,8 +659,6 @@ func (w *world) write(n int) *writer {
 	}
 	return wr
 }
-
-var errNobody = errors.New("nobody serves")
 
 func (wr *writer) try(ctx context.Context, data string) bool {
 	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
