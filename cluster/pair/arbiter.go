@@ -22,7 +22,6 @@ type SoloRequest struct {
 	// Uncontacted is how long nobody of the pair has been heard since the start; 0: somebody was.
 	Uncontacted time.Duration `json:"-"`
 	Released    bool          `json:"released"` // the primary, or its guard, has said that it let go
-	Peer        []netip.Addr  `json:"-"`        // the peer's own addresses
 	Addresses   []netip.Addr  `json:"-"`        // floating addresses
 }
 
@@ -167,10 +166,9 @@ func (g *Gateway) solo(ctx context.Context, r SoloRequest) error {
 	if r.Primary {
 		return nil
 	}
-	probes := append([]netip.Addr(nil), r.Addresses...)
-	if !r.Released {
-		probes = append(probes, r.Peer...)
-	}
+	// The floating address tells whether the other node serves. Its own address does not: a machine
+	// whose process is frozen or has ended still answers for that, and nobody would serve.
+	probes := r.Addresses
 	answers := make(chan bool, len(probes))
 	for _, a := range probes {
 		go func() { answers <- g.Probe.Answers(ctx, a) }()

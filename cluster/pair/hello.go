@@ -39,7 +39,9 @@ type Hello struct {
 	Address  bool          `json:"address"` // it holds the floating address
 	From     time.Time     `json:"from"`    // since then
 	Verdict  *Verdict      `json:"verdict,omitempty"`
-	Since    time.Duration `json:"since"` // it has been running so long
+	Witness  string        `json:"witness,omitempty"`
+	Reported bool          `json:"reported"` // its arbiter knows that both nodes are in sync
+	Since    time.Duration `json:"since"`    // it has been running so long
 	Wall     time.Time     `json:"wall"`
 	Load     []byte        `json:"load,omitempty"`
 }
@@ -76,8 +78,15 @@ func (c *Controller) hello() Hello {
 		State: f.State, Epoch: f.Epoch, Turn: f.Turn, Primary: f.Primary, Took: f.Took, Stale: f.Stale, History: f.History,
 		Last: s.LastIndex, Applied: s.AppliedIndex, Missing: c.missing, Leader: s.Leader, Voters: s.Voters, Open: c.open,
 		Copies: c.mirror == f.Peer.ID && f.Peer.ID != "", Floor: c.floor,
-		Address: c.holds, From: c.heldFrom, Verdict: c.verdict, Since: c.now() - c.started, Wall: c.cfg.Wall(), Load: load,
+		Address: c.holds, From: c.heldFrom, Verdict: c.verdict, Witness: witnessID(f), Reported: !f.Report, Since: c.now() - c.started, Wall: c.cfg.Wall(), Load: load,
 	}
+}
+
+func witnessID(f Facts) string {
+	if f.Witness == nil {
+		return ""
+	}
+	return f.Witness.ID
 }
 
 // helloLoop talks to the peer every frame.

@@ -3,7 +3,6 @@ package pair
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -20,7 +19,10 @@ func (c *Controller) stepPrimary(ctx context.Context, f Facts) {
 	c.copyTo(f.Peer.ID)
 	c.setMissing(0, true) // what this node acknowledged or took over is on its disk
 	if d, dead := c.dead(); dead {
-		if c.goSolo(ctx, f, SoloRequest{Primary: c.covered()}, "the other node is silent") {
+		c.mu.Lock()
+		handed := c.handed // the other has let go in this node's favour, and there was no lease yet
+		c.mu.Unlock()
+		if c.goSolo(ctx, f, SoloRequest{Primary: c.covered(), Released: handed}, "the other node is silent") {
 			return
 		}
 		if !c.covered() {
@@ -108,6 +110,9 @@ func (c *Controller) stepSecondary(ctx context.Context, f Facts) {
 	}
 	c.copyTo(f.Peer.ID)
 	c.setMissing(0, true) // a node in sync has everything
+	if f.Report && fresh && h.Reported && h.State == Paired && h.Turn == f.Turn && sameWitness(f, h) {
+		c.update("the arbiter knows that both nodes are in sync", func(now *Facts) { now.Report = false })
+	}
 	if l := c.cfg.Node.Leadership(); l.Self && fresh && h.Instance != "" && c.every("hand over", 2*c.cfg.Timing.Frame) {
 		// Won an election that nobody needed: the primary leads.
 		tctx, cancel := context.WithTimeout(ctx, c.cfg.Timing.Term)
@@ -132,6 +137,11 @@ func (c *Controller) stepSecondary(ctx context.Context, f Facts) {
 		c.serve(Serving{Why: "secondary without a primary"}, "the primary is silent and the arbiter does not let this node take over: "+c.refusal(),
 			"mpctl ha show; if the other node is really down: mpctl ha recover --force")
 	}
+}
+
+// sameWitness tells whether the peer has told this node's witness.
+func sameWitness(f Facts, h Hello) bool {
+	return f.Witness == nil && h.Witness == "" || f.Witness != nil && f.Witness.ID == h.Witness
 }
 
 func (c *Controller) quiet(fresh bool) string {
@@ -166,11 +176,6 @@ func (c *Controller) goSolo(ctx context.Context, f Facts, r SoloRequest, why str
 	c.mu.Unlock()
 	for _, p := range set.Addresses {
 		r.Addresses = append(r.Addresses, p.Addr())
-	}
-	for _, a := range f.Peer.Addrs {
-		if ap, err := netip.ParseAddrPort(a); err == nil {
-			r.Peer = append(r.Peer, ap.Addr())
-		}
 	}
 	arb := c.cfg.Arbiter(set)
 	wait := c.cfg.Timing.Decide
