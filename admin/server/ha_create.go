@@ -208,10 +208,10 @@ func (s *Server) resumeCreate(h *HA) {
 
 func pairError(err error) error {
 	switch {
+	case errors.Is(err, transport.ErrToken), errors.Is(err, transport.ErrKey): // a wrong key is unreachable, too
+		return op.Errorf(op.Forbidden, "%v", err).With("mpctl ha invite, on the other node")
 	case errors.Is(err, transport.ErrUnreachable):
 		return op.Errorf(op.Unreachable, "the other node's link can't be reached: %v", err).With("start mailplusd there, and open port 2826 (TCP and UDP) between the nodes")
-	case errors.Is(err, transport.ErrToken), errors.Is(err, transport.ErrKey):
-		return op.Errorf(op.Forbidden, "%v", err).With("mpctl ha invite, on the other node")
 	case errors.Is(err, transport.ErrLogin), errors.Is(err, transport.ErrPairBusy):
 		return op.Errorf(op.Forbidden, "%v", err).With("mpctl ha invite, on the other node, makes a token")
 	}

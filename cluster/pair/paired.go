@@ -263,7 +263,10 @@ func (c *Controller) stepSolo(ctx context.Context, f Facts) {
 	}
 	c.setMissing(0, true)
 	set := c.cfg.Hooks.Setup()
-	alarm, advice := "the other node does not serve: there is one copy of new mail", "repair it, or remove it: mpctl ha remove "+f.Peer.ID
+	alarm, advice := f.Peer.ID+" does not serve: there is one copy of new mail", "start or repair "+f.Peer.ID+"; if it is lost for good: mpctl ha remove "+f.Peer.ID+" --dead --confirm="+f.Peer.ID
+	if follows {
+		alarm, advice = f.Peer.ID+" does not have everything yet: until then there is one copy of new mail", "wait: mpctl ha wait --for sync"
+	}
 	if err := c.wantAddress(ctx, set); err != nil && !c.held() && len(set.Addresses) > 0 {
 		alarm = "the floating address could not be taken: " + err.Error()
 	}
