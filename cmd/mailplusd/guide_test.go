@@ -165,6 +165,31 @@ var guidePages = map[string]func(t *testing.T, d *process, page string){
 		runGuide(t, d, page, dir, []string{"XDG_CONFIG_HOME=" + dir}, func(line string) string { return strings.ReplaceAll(line, "127.0.0.1:2825", d.port(2825)) })
 		d.has("backup", "token", "list")
 	},
+	"pair.md": func(t *testing.T, _ *process, page string) {
+		l := newLAN(t)
+		a, b := l.node("node1", 2), l.node("node2", 3)
+		a.run()
+		b.run()
+		a.setUp()
+		runGuide(t, a.process, page, l.dir, nil, l.guideLine(b))
+		a.has(l.prefix+"11/16", "ha", "show")
+	},
+	"replace-node.md": func(t *testing.T, _ *process, page string) {
+		l := newLAN(t)
+		a, b, fresh := l.node("node1", 2), l.node("node2", 3), l.node("node3", 4)
+		a.run()
+		b.run()
+		fresh.run()
+		a.setUp()
+		a.create(b)
+		a.ok("ha", "wait", "--for", "sync", "--timeout", "60")
+		b.is("pair")
+		a.kill()
+		b.is("solo-secondary")
+		runGuide(t, b.process, page, l.dir, nil, l.guideLine(fresh))
+		b.has("node3", "ha", "show")
+	},
+	"failures.md": func(t *testing.T, d *process, page string) { runGuide(t, d, page, t.TempDir(), nil, nil) },
 	"install.md": func(t *testing.T, d *process, page string) {
 		for _, p := range []string{"25", "465", "587", "143", "993"} {
 			l, err := net.Listen("tcp", "127.0.0.1:"+p)

@@ -183,3 +183,21 @@ func holder(nodes ...*twin) (names []string) {
 	}
 	return names
 }
+
+// guideLine makes a line of a guide one of this network. peer is the node that is taken in: it is
+// the one that invites.
+func (l *lan) guideLine(peer *twin) func(string) string {
+	return func(line string) string {
+		if line == "mpctl ha invite" {
+			return "mpctl --socket " + filepath.Join(peer.dir, "admin.sock") + " ha invite"
+		}
+		if strings.Contains(line, "ha create") {
+			if err := os.WriteFile(filepath.Join(l.dir, "invite"), []byte(l.token(peer)), 0o600); err != nil {
+				l.t.Fatal(err)
+			}
+		}
+		return strings.NewReplacer("192.0.2.10", l.vip(), "192.0.2.11", l.prefix+"11", "192.0.2.2 ", peer.ip+" ").Replace(line)
+	}
+}
+
+func (l *lan) token(n *twin) string { return read(l.t, n.invite()) }
