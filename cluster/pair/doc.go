@@ -32,4 +32,24 @@
 // thing that brings the node to where it should be. A step that fails is done again; a
 // crash between two steps is a step that has not been done yet. Facts are written before
 // what they allow is done, and grants are given up before what replaces them is begun.
+//
+// # Whose history
+//
+// Each decision to serve alone is a branch of the history. Only histories say whether a node
+// may follow another: raft cuts what does not fit, and that may have been acknowledged. A
+// node that joins takes over the peer's history at once and its entries later; Facts.Whole
+// says up to which epoch it has them. If it serves after all (Setup.StaleAuto, Recover), the
+// branches that it lacks entries of are not part of its history: the peer sees that the
+// two have diverged, and merges. A node becomes Paired when its log is committed up to
+// where the primary's was with both votes in force; its own configuration says little, as
+// it may be one of an earlier pair.
+//
+// # A grant that was not used
+//
+// The witness may have granted and the answer was lost, or came when the primary was back.
+// A grant that arrives is used, whatever has changed: the other node would be refused from
+// then on. One that was lost shows in the answer to the primary's Contact
+// (ErrUnreported), and both nodes sign anew that they are in sync. The report names the
+// serial of the witness's record, not only epoch and turn: after a merge the epoch of the
+// pair may be lower than one that was granted. Nobody signs while it is asking.
 package pair
