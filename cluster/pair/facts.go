@@ -55,6 +55,8 @@ type Facts struct {
 	Aside string `json:"aside,omitempty"`
 	// Report says that the arbiter must still be told that both nodes are in sync.
 	Report bool `json:"report,omitempty"`
+	// Told is the kind of arbiter that was told last; another one knows nothing yet.
+	Told string `json:"told,omitempty"`
 	// Making says that the pair is being made and the other node has not said yet that it joined.
 	Making bool `json:"making,omitempty"`
 	// Former is a node that this one has removed. It is told so when it asks: it may not have

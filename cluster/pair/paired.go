@@ -34,6 +34,13 @@ func (c *Controller) stepPrimary(ctx context.Context, f Facts) {
 		c.serve(Serving{Accept: true, Address: c.held()}, "the other node has been silent for "+d.Round(100*time.Millisecond).String(), "")
 		return
 	}
+	if !f.Report && f.Told != set.Arbiter {
+		// A witness that was just added is asked only once the state says so: what the gateway
+		// rule was told before that, the witness has not heard.
+		if c.update("another arbiter decides", func(now *Facts) { now.Report = true }) {
+			f = c.cfg.Book.Facts()
+		}
+	}
 	if f.Report && fresh && c.every("report", 2*c.cfg.Timing.Frame) {
 		c.report(ctx, f)
 	}

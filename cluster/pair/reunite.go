@@ -239,6 +239,7 @@ func (c *Controller) report(ctx context.Context, f Facts) {
 	}
 	rctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
+	set := c.cfg.Hooks.Setup()
 	err := c.tellPair(rctx, f)
 	c.arbiter(err)
 	if err != nil {
@@ -247,7 +248,7 @@ func (c *Controller) report(ctx context.Context, f Facts) {
 		}
 		return
 	}
-	c.update("the arbiter knows that both nodes are in sync", func(now *Facts) { now.Report = false })
+	c.update("the arbiter knows that both nodes are in sync", func(now *Facts) { now.Report, now.Told = false, set.Arbiter })
 }
 
 func (c *Controller) tellPair(ctx context.Context, f Facts) error {
