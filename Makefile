@@ -7,7 +7,7 @@ DESTDIR ?=
 VERSION := $(shell sed -n 's/.*Version *= "\(.*\)"/\1/p' mail/model/version.go)
 export CGO_ENABLED ?= 0
 
-.PHONY: bench-pair demo-pair bench-idle bench-restart all build run test unit stories race fuzz bench bench-peers check lint docs install deb tools clean
+.PHONY: chaos bench-failover bench-pair demo-pair bench-idle bench-restart all build run test unit stories race fuzz bench bench-peers check lint docs install deb tools clean
 
 all: build
 
@@ -73,6 +73,16 @@ bench-restart: build
 # Resident memory of idle IMAP connections, in clear text and with TLS (COUNT="1000 10000").
 bench-idle: build
 	packaging/bench-idle.sh $(COUNT)
+
+# Pairs of real daemons in network namespaces suffer random faults (root); SEED=n begins there, a failing seed says how to repeat it.
+SEEDS ?= 10
+SEED  ?= 1
+chaos:
+	CHAOS_SEEDS=$(SEEDS) CHAOS_SEED=$(SEED) $(GO) test -count=1 -timeout 24h -v -run 'TestChaos$$' ./cmd/mailplusd/pairtest
+
+# How long a failover is felt at a client, in network namespaces (root); COUNT=n times each.
+bench-failover:
+	FIGURES=$(or $(COUNT),20) $(GO) test -count=1 -timeout 4h -v -run 'TestFigures$$' ./cmd/mailplusd/pairtest
 
 install: build
 	install -D -m 0755 $(BIN)/mailplusd $(DESTDIR)$(PREFIX)/sbin/mailplusd

@@ -248,6 +248,12 @@ func (p *prober) run(s *site, stop <-chan struct{}) {
 	}
 }
 
+func (p *prober) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ok
+}
+
 // reset begins a new measurement; the gap that it gives was the longest up to now.
 func (p *prober) reset() (worst time.Duration) {
 	p.mu.Lock()

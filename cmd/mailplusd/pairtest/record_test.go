@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // record is everything that the clients were told.
@@ -17,7 +18,8 @@ type record struct {
 	validity map[string]uint32            // by mailbox
 	uids     map[string]map[uint32]string // by mailbox: whose UID it is
 	wrong    []string
-	refused  int
+	last     time.Time     // of an acknowledgement
+	gap      time.Duration // longest between two since it was asked for
 }
 
 // sent is one message.
@@ -52,6 +54,20 @@ func (r *record) acked(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.sent[id].acked = true
+	now := time.Now()
+	if !r.last.IsZero() {
+		r.gap = max(r.gap, now.Sub(r.last))
+	}
+	r.last = now
+}
+
+// longest gives the longest time between two acknowledgements since it was called last.
+func (r *record) longest() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d := r.gap
+	r.gap = 0
+	return d
 }
 
 func (r *record) count() (acked int) {
