@@ -93,5 +93,6 @@ func (c *clients) verify(merged bool) {
 	if !merged && len(s.watch.double) > 0 {
 		s.t.Errorf("two holders of the address, %d times: %s", len(s.watch.double), s.watch.double[0])
 	}
+	s.t.Logf("moments with two holders: %d", len(s.watch.double))
 	s.t.Logf("longest time without a greeting: %s", c.gaps.reset().Round(time.Millisecond))
 }
