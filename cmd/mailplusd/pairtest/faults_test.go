@@ -191,6 +191,7 @@ func (c *clients) suffer(f fault, random *rand.Rand, lasts time.Duration) {
 	s.t.Helper()
 	s.note("== %s, %s", f.name, lasts)
 	c.gaps.reset()
+	c.rec.longest()
 	f.do(s, random)
 	if f.serves {
 		c.flow(10, 60*time.Second)
@@ -200,5 +201,6 @@ func (c *clients) suffer(f fault, random *rand.Rand, lasts time.Duration) {
 	f.end(s)
 	c.flow(10, 60*time.Second)
 	s.sync()
-	s.t.Logf("%s: longest time without a greeting %s", f.name, c.gaps.reset().Round(time.Millisecond))
+	s.t.Logf("%s: longest time without a greeting %s, without an acknowledgement %s", f.name,
+		c.gaps.reset().Round(time.Millisecond), c.rec.longest().Round(time.Millisecond))
 }

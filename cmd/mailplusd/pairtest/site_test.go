@@ -106,7 +106,8 @@ func newSite(t testing.TB, o siteOptions) *site {
 	t.Cleanup(func() {
 		close(s.stop)
 		s.wg.Wait()
-		if t.Failed() {
+		t.Logf("what was done:\n%s", strings.Join(s.steps, "\n"))
+		if t.Failed() || os.Getenv("CHAOS_KEEP") != "" {
 			s.report()
 		}
 	})
@@ -139,7 +140,6 @@ func (s *site) note(format string, args ...any) {
 
 // report prints what happened.
 func (s *site) report() {
-	s.t.Logf("what was done:\n%s", strings.Join(s.steps, "\n"))
 	s.watch.mu.Lock()
 	for _, m := range s.watch.moves {
 		s.t.Logf("%s address at %s", m.at.Round(time.Millisecond), m.holder)
