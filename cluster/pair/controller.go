@@ -24,6 +24,11 @@ type Controller struct {
 
 	act sync.Mutex // held by whoever changes what this node is: the brain, or an administrator's call
 
+	// asking is held from a question to the arbiter until its answer is written down. Calls of
+	// the peer that must not come in between take it, and not act: whoever holds act may be
+	// waiting for the peer.
+	asking sync.Mutex
+
 	mu         sync.Mutex // what follows
 	peer       view
 	contacted  bool             // the peer has been heard since the start

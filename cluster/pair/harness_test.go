@@ -113,51 +113,50 @@ func (n *node) member() pair.Member {
 // start runs the node as its book says.
 func (n *node) start() {
 	n.w.t.Helper()
-	var err error
-	if n.book, err = pair.OpenBook(n.dir); err != nil {
-		n.book, err = pair.OpenBook(mkdir(n.w.t, n.dir))
-	}
+	book, err := pair.OpenBook(mkdir(n.w.t, n.dir))
 	if err != nil {
 		n.w.t.Fatal(err)
 	}
-	mkdir(n.w.t, n.dir)
-	if n.fsm, err = clustertest.OpenFSM(filepath.Join(n.dir, "state")); err != nil {
+	fsm, err := clustertest.OpenFSM(filepath.Join(n.dir, "state"))
+	if err != nil {
 		n.w.t.Fatal(err)
 	}
-	f := n.book.Facts()
+	f := book.Facts()
 	if f.Aside != "" {
 		if err := cluster.MoveAside(filepath.Join(n.dir, "raft"), f.Aside); err != nil {
 			n.w.t.Fatal(err)
 		}
-		if err := n.book.Update(func(f *pair.Facts) error { f.Aside = ""; return nil }); err != nil {
+		if err := book.Update(func(f *pair.Facts) error { f.Aside = ""; return nil }); err != nil {
 			n.w.t.Fatal(err)
 		}
 	}
 	log := slog.New(slog.NewTextHandler(logWriter{n.w.t}, &slog.HandlerOptions{Level: slog.LevelInfo})).With("node", n.id)
 	gate := pair.NewGate(n.w.raft.Endpoint(n.id))
-	n.cluster, err = cluster.Open(cluster.Config{
-		ID: n.id, DataDir: filepath.Join(n.dir, "raft"), FSM: n.fsm, Stream: gate,
+	engine, err := cluster.Open(cluster.Config{
+		ID: n.id, DataDir: filepath.Join(n.dir, "raft"), FSM: fsm, Stream: gate,
 		Bootstrap: f.State == pair.Single, Join: f.State == pair.Joining && f.Partial, Logger: slog.New(slog.NewTextHandler(logWriter{n.w.t}, &slog.HandlerOptions{Level: slog.LevelWarn})).With("node", n.id),
 		Timeouts: cluster.Timeouts{Heartbeat: 1500 * time.Millisecond, Commit: 5 * time.Millisecond, RPC: 2 * time.Second},
 	})
 	if err != nil {
 		n.w.t.Fatal(err)
 	}
-	n.addr = &address{n: n}
+	n.mu.Lock()
+	n.book, n.fsm, n.cluster, n.addr = book, fsm, engine, &address{n: n}
+	n.mu.Unlock()
 	n.w.mu.Lock()
 	delete(n.w.dead, n.id)
 	n.w.mu.Unlock()
-	n.ctl, err = pair.New(pair.Config{
-		Node: n.cluster, Book: n.book, Link: link{n.w, n.id}, Address: n.addr, Hooks: hooks{n, gate}, Timing: n.w.timing,
+	ctl, err := pair.New(pair.Config{
+		Node: engine, Book: book, Link: link{n.w, n.id}, Address: n.addr, Hooks: hooks{n, gate}, Timing: n.w.timing,
 		Arbiter: n.arbiter, Sign: func(m []byte) []byte { return ed25519.Sign(n.priv, m) }, Logger: log, Version: "test",
 		Now: n.now,
 	})
 	if err != nil {
 		n.w.t.Fatal(err)
 	}
-	n.ctl.Start()
+	ctl.Start()
 	n.mu.Lock()
-	n.up = true
+	n.ctl, n.up = ctl, true
 	n.mu.Unlock()
 }
 
@@ -600,23 +599,26 @@ func (h hooks) Merge(ctx context.Context, winner string, b pair.Branch) error {
 	h.n.w.mu.Lock()
 	cut := h.n.w.cut[[2]string{"a", "b"}] || h.n.w.cut[[2]string{"b", "a"}]
 	h.n.w.mu.Unlock()
-	if s := w.book.Facts().State; cut || !w.running() || s != pair.Solo && s != pair.Paired {
+	w.mu.Lock()
+	up, book, fsm, node := w.up, w.book, w.fsm, w.cluster
+	w.mu.Unlock()
+	if s := book.Facts().State; cut || !up || s != pair.Solo && s != pair.Paired {
 		return errors.New("the winner can't be reached")
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if err := w.cluster.Barrier(ctx); err != nil { // what an earlier attempt has left under way
+	if err := node.Barrier(ctx); err != nil { // what an earlier attempt has left under way
 		return err
 	}
 	have := map[string]bool{}
-	for _, e := range w.fsm.Entries() {
+	for _, e := range fsm.Entries() {
 		have[e.Data] = true
 	}
 	for _, e := range h.n.fsm.Entries() {
 		if e.Index <= b.Index || have[e.Data] || strings.HasPrefix(e.Data, "epoch") {
 			continue
 		}
-		if _, _, err := w.cluster.Propose(ctx, []byte(e.Data)); err != nil {
+		if _, _, err := node.Propose(ctx, []byte(e.Data)); err != nil {
 			return err
 		}
 	}

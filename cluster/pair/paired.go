@@ -170,9 +170,17 @@ func (c *Controller) setMissing(n int64, ok bool) {
 
 // goSolo asks the arbiter and, when it agrees, makes this node the one that serves.
 func (c *Controller) goSolo(ctx context.Context, f Facts, r SoloRequest, why string) bool {
-	if !c.every("solo", c.cfg.Timing.Frame/2) {
+	if !c.every("solo", c.cfg.Timing.Frame/2) || !c.askSolo(ctx, f, r, why) {
 		return false
 	}
+	c.stepSolo(ctx, c.cfg.Book.Facts())
+	return true
+}
+
+// askSolo asks, and writes down that it may.
+func (c *Controller) askSolo(ctx context.Context, f Facts, r SoloRequest, why string) bool {
+	c.asking.Lock()
+	defer c.asking.Unlock()
 	set := c.cfg.Hooks.Setup()
 	s := c.cfg.Node.Status()
 	r.Cluster, r.Node, r.Epoch, r.Turn, r.Stale, r.LastIndex = f.Cluster, f.Self.ID, f.Epoch+1, f.Turn, f.Stale, s.LastIndex
@@ -215,11 +223,11 @@ func (c *Controller) goSolo(ctx context.Context, f Facts, r SoloRequest, why str
 		c.align(c.cfg.Book.Facts())
 		return false
 	}
-	return c.becomeSolo(ctx, f, !r.Primary, arb.Name()+": "+why, s)
+	return c.becomeSolo(f, !r.Primary, arb.Name()+": "+why, s)
 }
 
 // becomeSolo writes the decision down; the next step acts on it.
-func (c *Controller) becomeSolo(ctx context.Context, f Facts, took bool, why string, s cluster.Status) bool {
+func (c *Controller) becomeSolo(f Facts, took bool, why string, s cluster.Status) bool {
 	b := Branch{Epoch: f.Epoch + 1, Owner: f.Self.ID, Index: s.LastIndex, Term: s.Term, Reason: why, Time: c.cfg.Wall().UTC()}
 	err := c.cfg.Book.Update(func(now *Facts) error {
 		if now.Epoch != f.Epoch || now.Turn != f.Turn || now.State != f.State {
@@ -247,7 +255,6 @@ func (c *Controller) becomeSolo(ctx context.Context, f Facts, took bool, why str
 	c.mu.Unlock()
 	c.align(c.cfg.Book.Facts())
 	c.log.Warn("this node serves alone from now on", "epoch", b.Epoch, "took over", took, "reason", why)
-	c.stepSolo(ctx, c.cfg.Book.Facts())
 	return true
 }
 

@@ -277,8 +277,8 @@ func (c *Controller) sign(_ context.Context, _ string, req []byte) ([]byte, erro
 	if err := json.Unmarshal(req, &r); err != nil {
 		return nil, err
 	}
-	c.act.Lock()
-	defer c.act.Unlock()
+	c.asking.Lock()
+	defer c.asking.Unlock()
 	f := c.cfg.Book.Facts()
 	if f.State != Paired || r.Cluster != f.Cluster || r.Epoch != f.Epoch || r.Turn != f.Turn || r.Primary != f.Primary {
 		return nil, fmt.Errorf("not in sync as said: here state %s, epoch %d, turn %d, primary %s", f.State, f.Epoch, f.Turn, f.Primary)

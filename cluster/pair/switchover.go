@@ -165,9 +165,10 @@ func (c *Controller) Recover(ctx context.Context, force bool) error {
 	case f.Partial:
 		return deny("start "+f.Peer.ID, "this node has never had all mail; it can't serve")
 	}
-	if !c.becomeSolo(ctx, f, true, ByAdministrator, c.cfg.Node.Status()) {
+	if !c.becomeSolo(f, true, ByAdministrator, c.cfg.Node.Status()) {
 		return errors.New("the decision could not be kept; see the log")
 	}
+	c.stepSolo(ctx, c.cfg.Book.Facts())
 	if f.State == Merging {
 		c.cfg.Hooks.Rejoin() // the merge that never ended holds writes
 	}
