@@ -65,6 +65,32 @@ func (ls *Listeners) Float(addrs []netip.Addr, set *model.Settings) {
 	}
 }
 
+// Leave ends the sessions at an address that is about to go to another machine: those that there
+// are, between two commands, until ctx ends.
+func (ls *Listeners) Leave(ctx context.Context, a netip.Addr) {
+	var wg sync.WaitGroup
+	for _, l := range ls.running() {
+		wg.Go(func() { l.Leave(ctx, a) })
+	}
+	wg.Wait()
+}
+
+// Cut ends the sessions at an address at once, while their clients can still hear of it.
+func (ls *Listeners) Cut(a netip.Addr) {
+	for _, l := range ls.running() {
+		l.Cut(a)
+	}
+}
+
+func (ls *Listeners) running() (out []*wire.Listener) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	for _, e := range ls.open {
+		out = append(out, e.l)
+	}
+	return out
+}
+
 // Pause refuses new connections with a temporary answer, or takes them again.
 func (ls *Listeners) Pause(on bool) {
 	ls.mu.Lock()

@@ -62,6 +62,9 @@ type Address interface {
 	// Renew gives the held addresses a new lifetime, never adding one that has gone. It
 	// drops them when until says so.
 	Renew(ctx context.Context, until Until) error
+	// Leave ends the sessions at the held addresses between two commands, because they are about
+	// to be released; it returns when that is done or ctx ends.
+	Leave(ctx context.Context)
 	// Release stops announcing and removes them.
 	Release(ctx context.Context) error
 	Held() []netip.Prefix

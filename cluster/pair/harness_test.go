@@ -508,6 +508,8 @@ func (a *address) Held() []netip.Prefix {
 	return a.held
 }
 
+func (a *address) Leave(context.Context) {}
+
 func (a *address) LastWord(word []byte, _ []string) {
 	a.n.w.mu.Lock()
 	defer a.n.w.mu.Unlock()

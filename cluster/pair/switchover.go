@@ -10,6 +10,9 @@ import (
 	"mailplusd/cluster/lease"
 )
 
+// leaveTime is how long a switchover waits for commands that are under way.
+const leaveTime = time.Second
+
 // Refusal is a no to an administrator, with the command that helps.
 type Refusal struct{ Why, Remedy string }
 
@@ -65,6 +68,10 @@ func (c *Controller) Switchover(ctx context.Context, to string) error {
 		return deny("mpctl ha wait --for sync", "the other node is %d entries behind", last-h.Applied)
 	}
 	began := c.now()
+	// What is under way is finished and answered here; new sessions are taken meanwhile.
+	lctx, left := context.WithTimeout(ctx, leaveTime)
+	c.cfg.Address.Leave(lctx)
+	left()
 	tctx, cancel := context.WithTimeout(ctx, c.cfg.Timing.Term)
 	defer cancel()
 	if err := c.cfg.Node.Transfer(tctx, f.Peer.ID); err != nil {

@@ -67,8 +67,10 @@ type floating struct {
 	exe   string
 	frame time.Duration
 	log   *slog.Logger
-	vips  func() []model.VIP // with interfaces
-	moved func([]netip.Addr) // the services follow
+	vips  func() []model.VIP                // with interfaces
+	moved func([]netip.Addr)                // the services follow
+	leave func(context.Context, netip.Addr) // sessions end between two commands
+	cut   func(netip.Addr)                  // sessions end at once
 	clash func(netip.Addr, net.HardwareAddr)
 
 	op     sync.Mutex // Acquire and Release
@@ -191,6 +193,13 @@ func (f *floating) Renew(context.Context, pair.Until) error {
 	return nil
 }
 
+// Leave implements pair.Address.
+func (f *floating) Leave(ctx context.Context) {
+	for _, p := range f.Held() {
+		f.leave(ctx, p.Addr())
+	}
+}
+
 // Release implements pair.Address.
 func (f *floating) Release(ctx context.Context) error {
 	f.op.Lock()
@@ -215,6 +224,9 @@ func (f *floating) drop(ctx context.Context, p netip.Prefix) error {
 	f.mu.Unlock()
 	if h == nil {
 		return nil
+	}
+	if h.Held() {
+		f.cut(p.Addr()) // afterwards nothing of it would reach the client
 	}
 	if err := h.Release(ctx); err != nil {
 		return err

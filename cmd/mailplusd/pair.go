@@ -104,6 +104,8 @@ func (n *node) openPair(context.Context) error {
 		guards: map[string]*vip.Guard{}, held: map[netip.Prefix]*vip.Holder{},
 		vips:  n.vips,
 		moved: func(addrs []netip.Addr) { n.mail.Listeners.Float(addrs, n.state.Current()) },
+		leave: func(ctx context.Context, a netip.Addr) { n.mail.Listeners.Leave(ctx, a) },
+		cut:   func(a netip.Addr) { n.mail.Listeners.Cut(a) },
 		clash: func(a netip.Addr, mac net.HardwareAddr) {
 			n.log.Error("another machine claims the floating address", "address", a, "mac", mac)
 		},

@@ -107,6 +107,36 @@ func (l *Listener) Drop(local netip.Addr) {
 	l.cutAway(func(a *away) bool { return a.local == local })
 }
 
+// Leave ends the connections to a local address before it goes to another machine, each between
+// two of its commands, and returns when those that there are now have gone or ctx ends.
+// After the address has gone no client would hear of it: it would wait for its answer.
+func (l *Listener) Leave(ctx context.Context, local netip.Addr) {
+	var ours []*Conn
+	for _, c := range l.Conns() {
+		if addrIP(c.raw.LocalAddr()) == local {
+			ours = append(ours, c)
+			go c.Goodbye(l.proto.Bye())
+		}
+	}
+	for _, c := range ours {
+		select {
+		case <-c.done:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Cut ends the connections to a local address at once.
+func (l *Listener) Cut(local netip.Addr) {
+	for _, c := range l.Conns() {
+		if addrIP(c.raw.LocalAddr()) == local {
+			c.Abort(ReasonShutdown)
+		}
+	}
+	l.cutAway(func(a *away) bool { return a.local == local })
+}
+
 // Len returns the number of open connections that are served here.
 func (l *Listener) Len() int {
 	l.mu.Lock()
