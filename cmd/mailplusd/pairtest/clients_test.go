@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -172,10 +173,14 @@ func (c *clients) work(i *imapConn, name, box string, random *rand.Rand, n *int,
 			}
 		case k < 8:
 			id := (*live)[random.IntN(len(*live))]
-			if _, _, err := i.cmd(fmt.Sprintf(`UID STORE %d +FLAGS.SILENT (\Flagged)`, c.uid(id))); err != nil {
+			un, _, err := i.cmd(fmt.Sprintf(`UID STORE %d +FLAGS (\Flagged)`, c.uid(id)))
+			if err != nil {
 				return err
 			}
-			c.rec.change(id, func(s *sent) { s.flagged = true })
+			// A merge may have given the message another UID: then nothing was promised.
+			if slices.ContainsFunc(un, func(l line) bool { return strings.Contains(l.text, " FETCH ") && strings.Contains(l.text, `\Flagged`) }) {
+				c.rec.change(id, func(s *sent) { s.flagged = true })
+			}
 		case k < 9:
 			at := random.IntN(len(*live))
 			id := (*live)[at]
@@ -184,10 +189,13 @@ func (c *clients) work(i *imapConn, name, box string, random *rand.Rand, n *int,
 			if _, _, err := i.cmd(fmt.Sprintf(`UID STORE %d +FLAGS.SILENT (\Deleted)`, c.uid(id))); err != nil {
 				return err
 			}
-			if _, _, err := i.cmd(fmt.Sprintf("UID EXPUNGE %d", c.uid(id))); err != nil {
+			un, _, err := i.cmd(fmt.Sprintf("UID EXPUNGE %d", c.uid(id)))
+			if err != nil {
 				return err
 			}
-			c.rec.change(id, func(s *sent) { s.gone = true })
+			if slices.ContainsFunc(un, func(l line) bool { return strings.HasSuffix(l.text, " EXPUNGE") }) {
+				c.rec.change(id, func(s *sent) { s.gone = true })
+			}
 		default:
 			validity, err := i.selectBox("INBOX")
 			if err != nil {

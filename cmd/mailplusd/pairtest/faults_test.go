@@ -107,6 +107,12 @@ var faults = []fault{
 	{name: "the LAN falls into two", plain: true, split: true, serves: true, do: func(s *site, _ *rand.Rand) {
 		s.note("a and b see the gateway and not each other")
 		s.sw.both("a", "b", way{cut: true})
+		// Without a witness both may go on, which is what the merge is for: the fault is not there before.
+		s.poll(30*time.Second, "both nodes serve", func() bool {
+			s.watch.mu.Lock()
+			defer s.watch.mu.Unlock()
+			return len(s.watch.double) > 0
+		})
 	}, end: heal},
 }
 

@@ -141,7 +141,7 @@ func (s *site) note(format string, args ...any) {
 // report prints what happened.
 func (s *site) report() {
 	s.watch.mu.Lock()
-	for _, m := range s.watch.moves {
+	for _, m := range s.watch.moves[max(0, len(s.watch.moves)-30):] {
 		s.t.Logf("%s address at %s", m.at.Round(time.Millisecond), m.holder)
 	}
 	s.watch.mu.Unlock()

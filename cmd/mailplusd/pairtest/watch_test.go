@@ -49,7 +49,7 @@ func (w *holderWatch) seen(p *port, frame []byte) {
 	if !slices.Contains(r.answers, p.name) {
 		r.answers = append(r.answers, p.name)
 	}
-	if w.holder != p.name {
+	if w.holder != p.name && (len(r.answers) == 1 || len(w.moves) == 0) {
 		w.holder = p.name
 		w.moves = append(w.moves, move{w.site.age(), p.name})
 	}
