@@ -271,12 +271,6 @@ func (n *node) powerOff() {
 	n.do(func() { exec.Command("ip", "addr", "del", vip.String()+"/24", "dev", "eth0").Run() })
 }
 
-// powerOn ends powerOff.
-func (n *node) powerOn() {
-	n.s.sw.both(n.name, "", way{})
-	n.start()
-}
-
 func children(pid int) (out []int) {
 	names, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	for _, name := range names {

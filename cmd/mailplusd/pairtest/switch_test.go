@@ -198,9 +198,6 @@ func (s *lanSwitch) heal() {
 	}
 }
 
-// inject sends a frame to every port but one, as if it came from there.
-func (s *lanSwitch) inject(from *port, frame []byte) { s.forward(from, frame) }
-
 // arpRequest asks who has an address.
 func arpRequest(mac net.HardwareAddr, self, target [4]byte) []byte {
 	f := make([]byte, 42)
@@ -214,7 +211,7 @@ func arpRequest(mac net.HardwareAddr, self, target [4]byte) []byte {
 	return f
 }
 
-// arpReply reads the claim in an ARP frame: whose address, and which hardware has it.
+// arpSender reads the claim in an ARP frame: whose address, and which hardware has it.
 func arpSender(frame []byte) (addr [4]byte, mac [6]byte, reply, ok bool) {
 	if len(frame) < 42 || etherType(frame) != etherARP {
 		return addr, mac, false, false
