@@ -451,6 +451,9 @@ func (a *address) set(until pair.Until, add bool) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	mine, have := w.holders[a.n.id]
+	if w.dead[a.n.id] {
+		return errors.New("killed") // a loop that was frozen when the node was killed
+	}
 	if have && mine < now {
 		delete(w.holders, a.n.id)
 		have = false

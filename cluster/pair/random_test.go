@@ -57,6 +57,8 @@ type fates struct {
 	w      *world
 	r      *rand.Rand
 	forced bool // an administrator has, or the LAN was in halves: two may hold the address
+	cut    bool // the nodes were parted
+	froze  bool // one stood still
 	wg     sync.WaitGroup
 }
 
@@ -105,7 +107,9 @@ func (f *fates) within(limit time.Duration, what string, cond func() bool) {
 func (f *fates) allow() {
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()
-	if f.forced {
+	// By what it sees of the network alone, a node takes a frozen holder for a dead one. If the
+	// nodes don't hear each other either, that one goes on where it stood.
+	if f.forced || f.cut && f.froze && f.w.arbiter != "witness" {
 		f.w.both = ""
 	}
 }
@@ -151,9 +155,11 @@ func (f *fates) next() {
 	case what < 11:
 		w.t.Logf("FATE cut %s %s", p[0], p[1])
 		w.Cut(p[0], p[1])
+		f.cut = f.cut || p[1] != "witness"
 	case what < 12:
 		w.t.Logf("FATE cut %s to %s", p[0], p[1])
 		w.CutOneWay(p[0], p[1])
+		f.cut = f.cut || p[1] != "witness"
 	case what < 14:
 		w.t.Logf("FATE heal %s %s", p[0], p[1])
 		w.Heal(p[0], p[1])
@@ -172,6 +178,7 @@ func (f *fates) next() {
 	case what < 18 && n.running():
 		d := time.Duration(param) * time.Millisecond
 		w.t.Logf("FATE freeze %s for %s", n.id, d)
+		f.froze = true
 		f.wg.Go(func() {
 			n.frozen.Lock()
 			defer n.frozen.Unlock()
