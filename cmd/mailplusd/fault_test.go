@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -36,6 +38,78 @@ func TestUnusableDataDirectory(t *testing.T) {
 	}
 	if out, err := exec.Command(bins.mailplusd, "serve", "--config", filepath.Join(dir, "nope.yaml")).CombinedOutput(); err == nil || !strings.Contains(string(out), "doesn't exist") {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestDataOfANewerVersion: the refusal says so and touches nothing. For the other parts of the directory
+// see TestUnusableDataDirectory and the tests of their packages.
+func TestDataOfANewerVersion(t *testing.T) {
+	d := newDaemon(t)
+	d.start()
+	d.mailbox(2)
+	d.stop()
+	raftFormat := filepath.Join(d.dir, "raft", "format.json")
+	raft := read(t, raftFormat)
+	os.WriteFile(raftFormat, []byte(strings.Replace(raft, `"format":1`, `"format":99`, 1)), 0o600)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, bins.mailplusd, "dev", "--data", d.dir, "--port-offset", fmt.Sprint(d.offset)).CombinedOutput()
+	if text := string(out); err == nil || !strings.Contains(text, "newer") || !strings.Contains(text, "format 99") || strings.Contains(text, "goroutine") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	os.WriteFile(raftFormat, []byte(raft), 0o600)
+	d.start()
+	im := d.imap("bob")
+	if box, err := im.Select("INBOX", nil).Wait(); err != nil || box.NumMessages != 2 {
+		t.Errorf("%+v %v", box, err)
+	}
+}
+
+// TestDataOfAnotherUser: whoever may not read or write the directory, or a part of it, is told which
+// one, and nothing in it changes.
+func TestDataOfAnotherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to become another user")
+	}
+	build(t)
+	const nobody = 65534
+	base := t.TempDir()
+	for _, p := range []string{base, filepath.Dir(base), filepath.Dir(bins.mailplusd)} {
+		if err := os.Chmod(p, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	asNobody := func(data string) (string, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, bins.mailplusd, "dev", "--data", data, "--port-offset", fmt.Sprint(freeOffset(t)))
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		cmd.Env = []string{"HOME=/", "MAILPLUSD_DEV_PASSWORD=" + devPassword}
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	locked := filepath.Join(base, "locked")
+	os.Mkdir(locked, 0o700)
+	readable := filepath.Join(base, "readable")
+	os.Mkdir(readable, 0o755)
+	cases := map[string]string{locked: locked, filepath.Join(locked, "inside"): locked, readable: readable}
+	for _, part := range []string{"raft", "state", "bodies"} { // as after a start as root by mistake
+		dir := filepath.Join(base, "with-"+part)
+		os.Mkdir(dir, 0o700)
+		os.Mkdir(filepath.Join(dir, part), 0o700)
+		os.Chown(dir, nobody, nobody)
+		cases[dir] = filepath.Join(dir, part)
+	}
+	for data, named := range cases {
+		out, err := asNobody(data)
+		if err == nil || !strings.Contains(out, named) || !strings.Contains(out, "permission denied") || strings.Contains(out, "goroutine") {
+			t.Errorf("%s: %v, want a word about %s\n%s", data, err, named, out)
+		}
+	}
+	for _, dir := range []string{locked, readable} {
+		if list, err := os.ReadDir(dir); err != nil || len(list) != 0 {
+			t.Errorf("%s holds %v now, %v", dir, list, err)
+		}
 	}
 }
 
