@@ -56,6 +56,9 @@ var quick = pair.Timing{
 }
 
 func newWorld(t *testing.T, arbiter string) *world {
+	if testing.Short() {
+		t.Skip("leases of a second need a machine that is not slowed down by the race detector and everything else")
+	}
 	w := &world{
 		t: t, arbiter: arbiter, raft: clustertest.NewNetwork(), lease: clustertest.NewNetwork(), timing: quick,
 		calls: map[string]map[string]func(context.Context, string, []byte) ([]byte, error){}, cut: map[[2]string]bool{}, dead: map[string]bool{},
