@@ -87,8 +87,7 @@ func (s *Server) dissolve(ctx context.Context, h *HA, dead bool) error {
 				s.log.Warn("the removed node was not told", "node", f.Peer.ID, "err", err)
 			}
 		}
-		g := s.mail.State.Regime()
-		if err := s.mail.State.Do(ctx, []state.Operation{state.PairSet{Epoch: g.Epoch, Phase: state.PhaseSingle, Owner: s.node, SettingsOwner: s.node}}); err != nil {
+		if err := s.endPhase(ctx); err != nil {
 			return err
 		}
 	}
@@ -117,4 +116,17 @@ func (s *Server) waitSync(ctx context.Context, h *HA, limit time.Duration) error
 		case <-t.C:
 		}
 	}
+}
+
+// endPhase makes the state a single node's. The controller may start its epoch meanwhile, so
+// the one in force is read again.
+func (s *Server) endPhase(ctx context.Context) (err error) {
+	for range 20 {
+		g := s.mail.State.Regime()
+		err = s.mail.State.Do(ctx, []state.Operation{state.PairSet{Epoch: g.Epoch, Phase: state.PhaseSingle, Owner: s.node, SettingsOwner: s.node}})
+		if !errors.Is(err, state.ErrConflict) {
+			return err
+		}
+	}
+	return err
 }
