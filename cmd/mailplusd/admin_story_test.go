@@ -150,7 +150,7 @@ func TestStoryAccountSourceAndPermissions(t *testing.T) {
 // TestLocalNetworkIsWhatIsConnected sends from a neighbour on the service's subnet and from one
 // behind a router, in namespaces.
 func TestLocalNetworkIsWhatIsConnected(t *testing.T) {
-	// covers: I.22
+	// covers: I.22 R2.34
 	if os.Geteuid() != 0 {
 		t.Skip("network namespaces take root")
 	}

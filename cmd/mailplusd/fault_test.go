@@ -68,6 +68,7 @@ func TestDataOfANewerVersion(t *testing.T) {
 // TestDataOfAnotherUser: whoever may not read or write the directory, or a part of it, is told which
 // one, and nothing in it changes.
 func TestDataOfAnotherUser(t *testing.T) {
+	// covers: R2.35
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to become another user")
 	}

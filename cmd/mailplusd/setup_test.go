@@ -12,7 +12,7 @@ import (
 )
 
 func TestStorySetUp(t *testing.T) {
-	// covers: R2.25 R2.26 R2.29 R2.30 R2.31 R2.33 R2.34 R2.35 R2.36 R2.37 R2.38 I.87
+	// covers: R2.25 R2.26 R2.29 R2.30 R2.31 R2.33 R2.36 R2.37 R2.38 I.87
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for ports 25, 465 and 587")
 	}
@@ -56,6 +56,7 @@ func TestStorySetUp(t *testing.T) {
 	d.has("no", "setup", "show")
 	d.fails(3, "confirmation", "setup", "new", "--domain", "a.test")
 	d.ok("setup", "new", "--domain", "a.test", "--admin", "anna", "--password-file", pw, "--yes")
+	d.has("local", "account", "source", "show", "--filter", "in_force=yes")
 	d.fails(3, "set up already", "setup", "new", "--domain", "b.test", "--yes")
 	d.has("mail.a.test", "setup", "show")
 	d.has("setup new", "admin", "log", "list")

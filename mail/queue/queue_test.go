@@ -152,7 +152,7 @@ func TestBouncedAfterFiveDays(t *testing.T) {
 }
 
 func TestRecipientsHaveTheirOwnFate(t *testing.T) {
-	// covers: R10.77
+	// covers: R10.77 R10.78
 	s, ev, notices := run(t, []string{"ok@c.test", "bad@c.test", "later@c.test", "ok@d.test"}, func(n int, j remote.Job) []remote.Result {
 		var out []remote.Result
 		for _, r := range j.Rcpts {
@@ -169,6 +169,9 @@ func TestRecipientsHaveTheirOwnFate(t *testing.T) {
 	})
 	sent := map[string]int{}
 	for _, e := range ev.list {
+		if e.Status == maillog.Resent {
+			t.Errorf("written though it is only known from old databases: %+v", e)
+		}
 		if e.Status != "" {
 			sent[e.Status+" "+e.Recipient]++
 		}
