@@ -12,7 +12,7 @@ export CGO_ENABLED ?= 0
 all: build
 
 build:
-	$(GO) build -trimpath -o $(BIN)/ ./cmd/mailplusd ./cmd/mpctl
+	$(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN)/ ./cmd/mailplusd ./cmd/mpctl
 
 # A whole system on loopback, without root: prints how to send and read a mail.
 run: build
@@ -92,7 +92,9 @@ install: build
 	test -e $(DESTDIR)/etc/mailplusd/mailplusd.yaml || install -D -m 0644 packaging/mailplusd.yaml $(DESTDIR)/etc/mailplusd/mailplusd.yaml
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 0644 docs/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -D -m 0644 packaging/mailplusd.8 $(DESTDIR)$(PREFIX)/share/man/man8/mailplusd.8
 
+deb: LDFLAGS := -s -w
 deb: build
 	packaging/deb.sh $(VERSION)
 

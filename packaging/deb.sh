@@ -10,6 +10,9 @@ rm -rf "$root/etc/mailplusd"
 install -D -m 0644 packaging/mailplusd.yaml "$root/etc/mailplusd/mailplusd.yaml"
 install -D -m 0644 README.md "$root/usr/share/doc/mailplusd/README.md"
 find "$root/usr/share/man" -type f -exec gzip -9n {} +
+packaging/copyright.sh >"$root/usr/share/doc/mailplusd/copyright"
+install -d "$root/usr/share/lintian/overrides"
+printf 'mailplusd: statically-linked-binary [usr/%s]\n' bin/mpctl sbin/mailplusd >"$root/usr/share/lintian/overrides/mailplusd"
 printf 'mailplusd (%s) unstable; urgency=medium\n\n  * See the history of the source.\n\n -- mailplusd developers <mailplusd@example.org>  %s\n' "$version" "$(date -R)" |
 	gzip -9n >"$root/usr/share/doc/mailplusd/changelog.gz"
 mkdir -p "$root/DEBIAN"
@@ -20,11 +23,12 @@ Architecture: $arch
 Maintainer: mailplusd developers <mailplusd@example.org>
 Section: mail
 Priority: optional
-Depends: adduser
+Depends: adduser, init-system-helpers
 Provides: mail-transport-agent, imap-server, pop3-server
 Conflicts: mail-transport-agent
 Description: mail server for a pair of machines
- SMTP, IMAP and POP3 with replicated state and one administration command, mpctl.
+ SMTP, IMAP and POP3 with replicated state, and one command for every
+ administrative act, mpctl.
 C
 echo /etc/mailplusd/mailplusd.yaml >"$root/DEBIAN/conffiles"
 cat >"$root/DEBIAN/postinst" <<'C'
@@ -33,18 +37,32 @@ set -e
 if [ "$1" = configure ]; then
 	getent group mailplus >/dev/null || addgroup --system mailplus
 	getent passwd mailplus >/dev/null || adduser --system --ingroup mailplus --home /var/lib/mailplusd --no-create-home --disabled-login mailplus
+	# What a purge has hidden is shown again; an administrator's "disable" stays.
+	deb-systemd-helper unmask mailplusd.service >/dev/null || true
+	if deb-systemd-helper --quiet was-enabled mailplusd.service; then
+		deb-systemd-helper enable mailplusd.service >/dev/null || true
+	else
+		deb-systemd-helper update-state mailplusd.service >/dev/null || true
+	fi
 	if [ -d /run/systemd/system ]; then
-		systemctl daemon-reload
-		systemctl enable mailplusd >/dev/null 2>&1 || true
-		systemctl restart mailplusd || true
+		systemctl --system daemon-reload >/dev/null || true
+		if [ -n "$2" ]; then action=restart; else action=start; fi
+		deb-systemd-invoke "$action" mailplusd.service >/dev/null || true
 	fi
 fi
 C
 cat >"$root/DEBIAN/prerm" <<'C'
 #!/bin/sh
 set -e
-if [ "$1" = remove ] && [ -d /run/systemd/system ]; then systemctl disable --now mailplusd || true; fi
+if [ "$1" = remove ] && [ -d /run/systemd/system ]; then deb-systemd-invoke stop mailplusd.service >/dev/null || true; fi
 C
-chmod 0755 "$root/DEBIAN/postinst" "$root/DEBIAN/prerm"
+cat >"$root/DEBIAN/postrm" <<'C'
+#!/bin/sh
+set -e
+if [ "$1" = remove ] && [ -d /run/systemd/system ]; then systemctl --system daemon-reload >/dev/null || true; fi
+if [ "$1" = purge ] && [ -x /usr/bin/deb-systemd-helper ]; then deb-systemd-helper purge mailplusd.service >/dev/null || true; fi
+# /var/lib/mailplusd, the mail itself, is left to the administrator.
+C
+chmod 0755 "$root/DEBIAN/postinst" "$root/DEBIAN/prerm" "$root/DEBIAN/postrm"
 mkdir -p dist
 dpkg-deb --root-owner-group --build "$root" "dist/mailplusd_${version}_${arch}.deb"

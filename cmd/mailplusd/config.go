@@ -37,7 +37,7 @@ type Config struct {
 var options = []struct{ name, def, help string }{
 	{"name", "", "name of this node (default: the host's name)"},
 	{"data", "/var/lib/mailplusd", "directory of all data"},
-	{"bind", "", "address of the mail listeners (default: as `mpctl service interface` says)"},
+	{"bind", "", "address of the mail listeners (default: as set by mpctl service interface set)"},
 	{"admin-socket", "/run/mailplusd/admin.sock", "socket of mpctl"},
 	{"admin-tls", "", "address of the admin listener with TLS, such as :2825 (default: none)"},
 	{"link", ":2826", "address of the link between the nodes of a pair, TCP and UDP; none: no link"},

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"mailplusd/admin/api"
@@ -59,6 +60,12 @@ func TestEveryOperationIsDescribed(t *testing.T) {
 			}
 			if f.Arg == 0 && f.Flag == "" && f.Secret == "" && f.File == "" && o.Name() != "complete" {
 				t.Errorf("%s: %s can't be given on the command line", o.Name(), f.Name)
+			}
+		}
+		words := strings.Fields(o.Name())
+		for n := 1; n < len(words); n++ {
+			if noun := strings.Join(words[:n], " "); nouns[noun] == "" {
+				t.Errorf("%q has no description", noun)
 			}
 		}
 	}

@@ -131,6 +131,7 @@ var nouns = map[string]string{
 	"log": "mail log", "log mail": "what happened to messages", "cert": "TLS certificates", "check": "is everything right?", "config": "every setting by name",
 	"me": "your own account", "storage": "message bodies on disk", "flow": "how a message is decided on", "setup": "make a mail system of this node",
 	"job": "long work in the background", "license": "seats", "admin": "administration itself", "admin log": "who changed what", "login": "lock-outs", "login lock": "lock-outs after wrong passwords",
+	"ha": "the pair: two nodes and a floating address", "ha merge": "what was joined after both nodes had served alone", "ha witness": "the third voice of a pair", "server": "the machines of the mail system",
 	"user app-permission": "services that accounts may use", "account source": "where accounts come from", "net": "this host's network, shown and never changed",
 	"net interface": "network interfaces", "net lan": "what counts as the local network",
 	"token": "login tokens and client certificates of the TLS admin listener", "mail": "a mail to try the server with", "service interface": "where the services listen",
