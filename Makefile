@@ -94,8 +94,7 @@ install: build
 	install -m 0644 docs/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -D -m 0644 packaging/mailplusd.8 $(DESTDIR)$(PREFIX)/share/man/man8/mailplusd.8
 
-deb: LDFLAGS := -s -w
-deb: build
+deb: # builds stripped programs itself
 	packaging/deb.sh $(VERSION)
 
 clean:

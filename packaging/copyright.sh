@@ -11,7 +11,7 @@ trap 'rm -rf "$list" "$texts"' EXIT
 go list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' ./cmd/mailplusd ./cmd/mpctl | sort -u >"$list"
 while read -r path version dir; do
 	found=
-	for f in "$dir"/LICEN[SC]E* "$dir"/[Ll]icen[sc]e* "$dir"/COPYING* "$dir"/NOTICE*; do
+	for f in "$dir"/LICEN[SC]E* "$dir"/[Ll]icen[sc]e* "$dir"/UNLICENSE* "$dir"/COPYING* "$dir"/NOTICE*; do
 		[ -f "$f" ] || continue
 		sum=$(sha256sum <"$f" | cut -d ' ' -f 1)
 		[ -f "$texts/$sum" ] || cp "$f" "$texts/$sum"
@@ -26,5 +26,10 @@ for of in "$texts"/*.of; do
 	printf '\n%s\n' "----------------------------------------------------------------------"
 	cat "$of"
 	echo
-	cat "${of%.of}"
+	if grep -q "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION" "${of%.of}"; then
+		echo "Apache License, version 2.0: see /usr/share/common-licenses/Apache-2.0"
+		grep -i '^ *copyright [0-9(]' "${of%.of}" || true
+	else
+		cat "${of%.of}"
+	fi
 done

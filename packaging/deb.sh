@@ -5,7 +5,7 @@ version=$1
 arch=$(dpkg --print-architecture)
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
-make --no-print-directory install DESTDIR="$root" PREFIX=/usr
+make --no-print-directory install LDFLAGS="-s -w" DESTDIR="$root" PREFIX=/usr
 rm -rf "$root/etc/mailplusd"
 install -D -m 0644 packaging/mailplusd.yaml "$root/etc/mailplusd/mailplusd.yaml"
 install -D -m 0644 README.md "$root/usr/share/doc/mailplusd/README.md"
@@ -23,7 +23,7 @@ Architecture: $arch
 Maintainer: mailplusd developers <mailplusd@example.org>
 Section: mail
 Priority: optional
-Depends: adduser, init-system-helpers
+Depends: adduser
 Provides: mail-transport-agent, imap-server, pop3-server
 Conflicts: mail-transport-agent
 Description: mail server for a pair of machines
@@ -60,7 +60,7 @@ cat >"$root/DEBIAN/postrm" <<'C'
 #!/bin/sh
 set -e
 if [ "$1" = remove ] && [ -d /run/systemd/system ]; then systemctl --system daemon-reload >/dev/null || true; fi
-if [ "$1" = purge ] && [ -x /usr/bin/deb-systemd-helper ]; then deb-systemd-helper purge mailplusd.service >/dev/null || true; fi
+if [ "$1" = purge ] && command -v deb-systemd-helper >/dev/null; then deb-systemd-helper purge mailplusd.service >/dev/null || true; fi
 # /var/lib/mailplusd, the mail itself, is left to the administrator.
 C
 chmod 0755 "$root/DEBIAN/postinst" "$root/DEBIAN/prerm" "$root/DEBIAN/postrm"
