@@ -12,7 +12,7 @@ export CGO_ENABLED ?= 0
 all: build
 
 build:
-	$(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN)/ ./cmd/mailplusd ./cmd/mpctl
+	$(GO) build -trimpath $(if $(LDFLAGS),-ldflags "$(LDFLAGS)") -o $(BIN)/ ./cmd/mailplusd ./cmd/mpctl
 
 # A whole system on loopback, without root: prints how to send and read a mail.
 run: build
