@@ -157,6 +157,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := &Call{Actor: actor, DryRun: r.Header.Get("X-Dry-Run") == "1", Op: h.op}
+	s.freshFor(r, h, c)
 	switch {
 	case isBulk:
 		s.serveBulk(w, r, h, c)
@@ -209,7 +210,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, h *handler,
 	}
 	rc.Flush()
 	_, err = s.guard(func() (any, error) { return h.call(r.Context(), c, body) }, h)
-	rep := op.Reply{Done: true, Version: model.Version}
+	rep := op.Reply{Warning: c.warning, Done: true, Version: model.Version}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		rep.Error = explain(err)
 	}

@@ -26,6 +26,9 @@ type Forwarder interface {
 	Dial(ctx context.Context, node string) (net.Conn, error)
 	// WaitApplied returns when this node has applied the log up to index.
 	WaitApplied(ctx context.Context, index uint64) error
+	// Fresh returns when this node has applied what any node acknowledged before the call; an
+	// error says that it is not known whether it has.
+	Fresh(ctx context.Context) error
 }
 
 const (
@@ -77,6 +80,22 @@ func (s *Server) leaderFor(h *handler, fromNode bool) (string, error) {
 		return "", op.Errorf(op.Unreachable, "the leader has changed meanwhile; nothing was done, repeat the command")
 	}
 	return node, nil
+}
+
+// freshFor waits until a read shows what was changed at the other node before. A node that is cut
+// off answers with what it knows, and says so: at 3 a.m. an old answer is better than none.
+func (s *Server) freshFor(r *http.Request, h *handler, c *Call) {
+	if s.forwarder == nil || h.op.Spec().Local || h.op.Spec().Effect != op.Read {
+		return
+	}
+	leader, self := s.forwarder.Leader()
+	if self {
+		return
+	}
+	if leader != "" && s.forwarder.Fresh(r.Context()) == nil {
+		return
+	}
+	c.Warn("this node can't ask the one that leads: the latest changes may be missing here (mpctl ha show)")
 }
 
 // forward passes a call on to the leader and its answer back. The last line of the answer waits

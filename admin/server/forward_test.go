@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -80,11 +81,20 @@ type route struct {
 	self   bool
 	addr   string
 	waited atomic.Uint64
+	asked  atomic.Int32 // calls of Fresh
+	cut    atomic.Bool  // the leader can't be asked
 }
 
 func (r *route) Leader() (string, bool) { return r.leader, r.self }
 func (r *route) Dial(ctx context.Context, _ string) (net.Conn, error) {
 	return (&net.Dialer{}).DialContext(ctx, "tcp", r.addr)
+}
+func (r *route) Fresh(context.Context) error {
+	r.asked.Add(1)
+	if r.cut.Load() {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
 }
 func (r *route) WaitApplied(_ context.Context, index uint64) error { r.waited.Store(index); return nil }
 
@@ -132,6 +142,12 @@ func TestForwardToTheLeader(t *testing.T) {
 	}
 	if r, err := c.Call(ctx, op.Path(opHere), nil, false); err != nil || !strings.Contains(string(r.Result), "follow") {
 		t.Errorf("a read was not done here: %s %v", r.Result, err)
+	} else if way.asked.Load() != 1 || len(r.Warning) != 0 {
+		t.Errorf("a read asked %d times whether this node knows everything, and warns %q", way.asked.Load(), r.Warning)
+	}
+	way.cut.Store(true)
+	if r, err := c.Call(ctx, op.Path(opHere), nil, false); err != nil || !strings.Contains(string(r.Result), "follow") || len(r.Warning) != 1 {
+		t.Errorf("a read of a node that is cut off: %s %q %v", r.Result, r.Warning, err)
 	}
 	if _, err := c.Call(ctx, op.Path(opEcho), echoIn{"no"}, false); err == nil || err.(*op.Error).Code != op.Refused || err.(*op.Error).Remedy == "" {
 		t.Errorf("a refusal of the leader: %v", err)

@@ -231,6 +231,9 @@ func (w adminWay) WaitApplied(ctx context.Context, index uint64) error {
 	return w.n.cluster.WaitApplied(ctx, index)
 }
 
+// Fresh implements server.Forwarder.
+func (w adminWay) Fresh(ctx context.Context) error { return w.n.proposer.Fresh(ctx) }
+
 // caller makes calls to the other node.
 func (n *node) caller() forward.Caller {
 	if n.link == nil {
