@@ -59,6 +59,7 @@ type SetupNewIn struct {
 	Hostname  string    `json:"hostname" flag:"hostname" help:"this server's own full name (default mail.DOMAIN)"`
 	Source    string    `json:"account_source" flag:"account-type" enum:"local,ldap,domain" default:"local" help:"where accounts come from"`
 	Interface string    `json:"interface" flag:"interface" default:"all" complete:"interface" help:"network interface or address that the services listen on; mpctl net interface list names them"`
+	Resolver  []string  `json:"resolver" flag:"resolver" help:"DNS server, address or address:port, repeatable (default: those of the host); kept as network.resolvers"`
 	Storage   string    `json:"storage" flag:"storage" help:"must be this node's data directory, when given"`
 	Admin     string    `json:"admin" flag:"admin" help:"first administrator's login name"`
 	Password  op.Secret `json:"password" secret:"password" optional:"true" help:"password of the first administrator"`

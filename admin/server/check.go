@@ -142,6 +142,10 @@ func (s *Server) hostDNS(ctx context.Context, f *findings) {
 		f.add("error", "dns", host, "publish an A record for "+host, "this server's name has no address: %v", err)
 		return
 	}
+	if ours, _ := s.publicAddresses(nil); !slices.ContainsFunc(ips, func(ip netip.Addr) bool { return slices.Contains(ours, ip) }) {
+		f.add("warning", "dns", host, "mpctl config set network.public-address="+ips[0].String(), "has address %s, which is not an address of this machine: right behind NAT, wrong otherwise", ips[0])
+		return
+	}
 	f.add("ok", "dns", host, "", "has address %s", ips[0])
 }
 

@@ -17,11 +17,15 @@ import (
 	"mailplusd/mail/state"
 )
 
+// setUpDNS is how long set-up asks DNS whether it agrees; without an answer it warns and goes on.
+const setUpDNS = 4 * time.Second
+
 // SetUp is what makes a mail system of an empty node (R2.26–R2.37).
 type SetUp struct {
 	Domain, Hostname string
 	Source           string // account source; only local
 	Interface        string
+	Resolvers        []string       // DNS servers; none: those of the host
 	Services         model.Services // which listeners, on which ports
 	Admin            string         // first administrator; empty: none
 	AdminHash        string
@@ -54,7 +58,7 @@ func (in *SetUp) Plan() (*model.Settings, error) {
 	if in.Interface != "" {
 		set.System.Interface = in.Interface
 	}
-	set.Services = in.Services
+	set.Services, set.Network.Resolvers = in.Services, in.Resolvers
 	return &set, set.Validate()
 }
 
@@ -177,7 +181,7 @@ func (s *Server) setupNew(ctx context.Context, c *Call, in *api.SetupNewIn) (out
 	if err := writable(s.data); err != nil {
 		return out, refused(fmt.Sprintf("%s is not writable: %v", s.data, err), "")
 	}
-	su := SetUp{Domain: in.Domain, Hostname: in.Hostname, Interface: in.Interface, Services: DefaultServices(), Admin: in.Admin}
+	su := SetUp{Domain: in.Domain, Hostname: in.Hostname, Interface: in.Interface, Resolvers: in.Resolver, Services: DefaultServices(), Admin: in.Admin}
 	if in.Admin != "" {
 		if in.Password == "" {
 			return out, op.Errorf(op.Usage, "the first administrator needs a password: give --password-file")
@@ -207,8 +211,24 @@ func (s *Server) setupNew(ctx context.Context, c *Call, in *api.SetupNewIn) (out
 		return out, err
 	}
 	c.logged = true
-	c.Warn("publish the DNS records (mpctl domain dns-records %s), then mpctl check all", set.System.Domain)
+	s.warnDNS(ctx, c, set)
 	return s.setupOut(set, in.Admin), nil
+}
+
+// warnDNS compares what was set up with what DNS says. A mismatch is a warning (R2.29, R2.30): many
+// set the server up first and publish its records then.
+func (s *Server) warnDNS(ctx context.Context, c *Call, set *model.Settings) {
+	ctx, cancel := context.WithTimeout(ctx, setUpDNS)
+	defer cancel()
+	f := findings{}
+	s.hostDNS(ctx, &f)
+	s.dnsOf(ctx, &f, set.System.Domain)
+	for _, w := range f {
+		if w.Level != "ok" {
+			c.Warn("DNS: %s: %s", w.Subject, w.Message)
+		}
+	}
+	c.Warn("publish the DNS records (mpctl domain dns-records %s), then mpctl check all", set.System.Domain)
 }
 
 // setupFrom refuses set-up by migration, which this version can't do (R2.27, R2.28), and says what can be done instead.

@@ -55,7 +55,18 @@ func TestStorySetUp(t *testing.T) {
 	d.has("+ system.hostname: mail.a.test", "setup", "new", "--domain", "a.test", "--dry-run")
 	d.has("no", "setup", "show")
 	d.fails(3, "confirmation", "setup", "new", "--domain", "a.test")
-	d.ok("setup", "new", "--domain", "a.test", "--admin", "anna", "--password-file", pw, "--yes")
+	server := resolver(t, `
+a.test. 60 IN MX 10 mx.elsewhere.test.
+mx.elsewhere.test. 60 IN A 198.51.100.1
+mail.a.test. 60 IN A 198.51.100.2
+`)
+	_, warned, code := d.mpctl("setup", "new", "--domain", "a.test", "--admin", "anna", "--password-file", pw, "--resolver", server, "--yes")
+	for _, want := range []string{"mail.a.test: has address 198.51.100.2, which is not an address of this machine", "a.test: the MX mx.elsewhere.test (198.51.100.1) leads elsewhere"} {
+		if code != 0 || !strings.Contains(warned, want) {
+			t.Errorf("set-up with DNS that says otherwise: exit %d, %q is missing in %s", code, want, warned)
+		}
+	}
+	d.has(server, "config", "get", "network.resolvers")
 	d.has("local", "account", "source", "show", "--filter", "in_force=yes")
 	d.fails(3, "set up already", "setup", "new", "--domain", "b.test", "--yes")
 	d.has("mail.a.test", "setup", "show")
