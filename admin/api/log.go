@@ -15,6 +15,7 @@ type LogRow struct {
 	Client    string `json:"client" col:"CLIENT,wide"`
 	Remote    string `json:"remote" col:"SERVER,wide"`
 	Reason    string `json:"reason" col:"REASON,wide"`
+	Node      string `json:"node" col:"NODE,wide"`
 }
 
 // LogListIn filters the mail log.

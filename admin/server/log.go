@@ -12,13 +12,17 @@ import (
 	"mailplusd/mail/state"
 )
 
-func logRow(e *maillog.Event) api.LogRow {
+func (s *Server) logRow(e *maillog.Event) api.LogRow {
+	node := e.Node
+	if node == "" {
+		node = s.node
+	}
 	status := e.Status
 	if status == "" {
 		status = e.Type
 	}
 	return api.LogRow{MessageID: e.MessageID, Time: e.Time.Format(time.RFC3339), Sender: e.Sender, Recipient: e.Recipient, Subject: e.Subject,
-		Size: e.Size, Status: status, Trace: e.TraceID, Client: e.ClientIP, Remote: e.Remote, Reason: e.Reason}
+		Size: e.Size, Status: status, Trace: e.TraceID, Client: e.ClientIP, Remote: e.Remote, Reason: e.Reason, Node: node}
 }
 
 func logFilter(in *api.LogListIn) (f maillog.Filter, err error) {
@@ -31,7 +35,7 @@ func logFilter(in *api.LogListIn) (f maillog.Filter, err error) {
 	return f, err
 }
 
-func (s *Server) logEvents(ctx context.Context, in *api.LogListIn) ([]maillog.Event, error) {
+func (s *Server) logEvents(ctx context.Context, c *Call, in *api.LogListIn) ([]maillog.Event, error) {
 	f, err := logFilter(in)
 	if err != nil {
 		return nil, err
@@ -43,20 +47,23 @@ func (s *Server) logEvents(ctx context.Context, in *api.LogListIn) ([]maillog.Ev
 		}
 		defer log.Close()
 	}
+	if err := log.Refresh(ctx); err != nil {
+		c.Warn("%v", err)
+	}
 	return log.Query(ctx, f)
 }
 
-func (s *Server) logMailList(ctx context.Context, _ *Call, in *api.LogListIn) ([]api.LogRow, error) {
-	events, err := s.logEvents(ctx, in)
+func (s *Server) logMailList(ctx context.Context, c *Call, in *api.LogListIn) ([]api.LogRow, error) {
+	events, err := s.logEvents(ctx, c, in)
 	out := []api.LogRow{}
 	for i := range events {
-		out = append(out, logRow(&events[i]))
+		out = append(out, s.logRow(&events[i]))
 	}
 	return out, err
 }
 
-func (s *Server) logMailExport(ctx context.Context, _ *Call, in *api.LogListIn) (api.LogExport, error) {
-	events, err := s.logEvents(ctx, in)
+func (s *Server) logMailExport(ctx context.Context, c *Call, in *api.LogListIn) (api.LogExport, error) {
+	events, err := s.logEvents(ctx, c, in)
 	if err != nil {
 		return api.LogExport{}, err
 	}
@@ -70,7 +77,7 @@ func (s *Server) logFollow(ctx context.Context, c *Call, in *api.LogListIn) (api
 	if err != nil {
 		return api.LogRow{}, err
 	}
-	return api.LogRow{}, s.mail.MailLog.Follow(ctx, f, func(e maillog.Event) error { return c.Emit(logRow(&e)) })
+	return api.LogRow{}, s.mail.MailLog.Follow(ctx, f, func(e maillog.Event) error { return c.Emit(s.logRow(&e)) })
 }
 
 func (s *Server) adminLogList(_ context.Context, _ *Call, in *api.AdminLogIn) ([]api.AdminLogRow, error) {

@@ -11,10 +11,11 @@ import (
 
 // TestStoryPrimaryLost: the original primary dies for good.
 func TestStoryPrimaryLost(t *testing.T) {
-	// covers: R11.56 R11.58 R11.59 R11.60 R11.61 R11.62 R11.57
+	// covers: R10.81 R11.56 R11.58 R11.59 R11.60 R11.61 R11.62 R11.57
 	l := newLAN(t)
 	a, b := l.pair()
 	l.deliver(l.vip(), "bob@example.test", "before")
+	b.has("before", "log", "mail", "list", "--recipient", "bob") // asks a for its latest lines
 	a.kill()
 	b.is("solo-secondary")
 	b.until("b holds the address", func() bool { return b.show().Holder == "b" })
@@ -23,6 +24,8 @@ func TestStoryPrimaryLost(t *testing.T) {
 		t.Errorf("bob sees %d messages", got)
 	}
 	b.has("ALONE: b has taken over, a is down", "ha", "show")
+	b.has("before", "log", "mail", "list", "--recipient", "bob", "--until", "0s") // what a has logged outlives it
+	b.has(" a\n", "log", "mail", "list", "--recipient", "bob", "-o", "wide")
 	b.has("settings can't be changed here until a", "ha", "show")
 	b.has("mpctl ha show", "status") // the alert
 	for _, args := range [][]string{

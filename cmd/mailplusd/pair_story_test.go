@@ -13,7 +13,7 @@ import (
 
 // TestStoryPair: one node becomes two, is used on both, hands over, and becomes one again.
 func TestStoryPair(t *testing.T) {
-	// covers: R11.01 R11.02 R11.03 R11.04 R11.06 R11.10 R11.28 R11.30 R11.31 R11.32 R11.34 R11.38 R11.39 R11.40 R11.41 R11.42 R11.43 R11.57 I.74
+	// covers: R11.01 R11.02 R11.03 R11.04 R11.06 R11.10 R11.28 R11.30 R11.31 R11.32 R11.34 R11.38 R11.39 R11.40 R11.41 R11.42 R11.43 R11.57 R10.81 I.74
 	l := newLAN(t)
 	a, b := l.node("a", 2), l.node("b", 3)
 	a.run()
@@ -63,6 +63,7 @@ func TestStoryPair(t *testing.T) {
 			t.Errorf("bob sees %d messages at %s", got, n.name)
 		}
 		n.has("bodies   41", "storage", "verify")
+		n.has("at the floating address", "log", "mail", "list", "--recipient", "alice")
 	}
 	// Settings, users and passwords from either node.
 	a.ok("config", "set", "delivery.max-size=33")

@@ -1,5 +1,6 @@
 // Package maillog keeps what happened to messages: one Event per decision, in a SQLite
-// database of this node. Emit never holds up mail; the writer takes what has gathered in one
+// database of this node. In a pair each node also keeps what the other one has logged, so that
+// either shows everything, and the log outlives a node. Emit never holds up mail; the writer takes what has gathered in one
 // transaction. The database is a ring: the oldest rows go (I.64).
 package maillog
 
@@ -50,6 +51,7 @@ type Event struct {
 	Remote    string    `json:"remote"` // host that took or refused it
 	Code      int       `json:"code"`
 	Reason    string    `json:"reason"`
+	Node      string    `json:"node"` // whose log it comes from; empty: this node's own
 }
 
 // Emitter takes events.
@@ -74,21 +76,27 @@ type Log struct {
 	mu      sync.Mutex
 	follow  map[chan Event]struct{}
 	counts  map[string]int64
+
+	id      string     // names the database (Batch.Log)
+	old     bool       // a file of version 1, which is left as it is
+	writing sync.Mutex // one transaction that writes at a time
+	pull    atomic.Pointer[Pull]
 }
 
-const schemaVersion = 1
+const schemaVersion = 2
 
 const schema = `
 CREATE TABLE IF NOT EXISTS event (
   id INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL, type TEXT NOT NULL, trace TEXT NOT NULL, message_id TEXT NOT NULL,
   sender TEXT NOT NULL, recipient TEXT NOT NULL, subject TEXT NOT NULL, size INTEGER NOT NULL, status TEXT NOT NULL,
-  client TEXT NOT NULL, remote TEXT NOT NULL, code INTEGER NOT NULL, reason TEXT NOT NULL);
+  client TEXT NOT NULL, remote TEXT NOT NULL, code INTEGER NOT NULL, reason TEXT NOT NULL, node TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS event_time ON event(time);
 CREATE INDEX IF NOT EXISTS event_sender ON event(sender);
 CREATE INDEX IF NOT EXISTS event_recipient ON event(recipient);
 CREATE INDEX IF NOT EXISTS event_message ON event(message_id);
 CREATE INDEX IF NOT EXISTS event_trace ON event(trace);
 CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS peer (node TEXT PRIMARY KEY, log TEXT NOT NULL, last INTEGER NOT NULL);
 `
 
 // Open opens or makes the database.
@@ -111,7 +119,12 @@ func Open(o Options) (*Log, error) {
 		db.Close()
 		return nil, err
 	}
-	l := &Log{o: o, db: db, in: make(chan Event, 65536), flush: make(chan chan struct{}), done: make(chan struct{}), follow: map[chan Event]struct{}{}, counts: map[string]int64{}}
+	var id string
+	if err := db.QueryRow(`SELECT value FROM about WHERE key='id'`).Scan(&id); err != nil {
+		db.Close()
+		return nil, fmt.Errorf("mail log %s: %w", o.Path, err)
+	}
+	l := &Log{o: o, db: db, id: id, in: make(chan Event, 65536), flush: make(chan chan struct{}), done: make(chan struct{}), follow: map[chan Event]struct{}{}, counts: map[string]int64{}}
 	l.wg.Add(1)
 	go l.write()
 	return l, nil
@@ -127,7 +140,7 @@ func openDB(dsn string) (*sql.DB, error) {
 }
 
 func checkVersion(db *sql.DB, path string) error {
-	if _, err := db.Exec(`INSERT OR IGNORE INTO about VALUES ('kind','mailplusd mail log'),('version',?)`, fmt.Sprint(schemaVersion)); err != nil {
+	if _, err := db.Exec(`INSERT OR IGNORE INTO about VALUES ('kind','mailplusd mail log'),('version',?),('id',lower(hex(randomblob(8))))`, fmt.Sprint(schemaVersion)); err != nil {
 		return fmt.Errorf("mail log %s: %w", path, err)
 	}
 	var v int
@@ -136,6 +149,11 @@ func checkVersion(db *sql.DB, path string) error {
 	}
 	if v > schemaVersion {
 		return fmt.Errorf("mail log %s has version %d, this mailplusd knows %d: it was written by a newer version", path, v, schemaVersion)
+	}
+	if v == 1 {
+		if err := upgrade(db); err != nil {
+			return fmt.Errorf("mail log %s: %w", path, err)
+		}
 	}
 	return nil
 }
@@ -150,7 +168,11 @@ func OpenFile(path string) (*Log, error) {
 		return nil, err
 	}
 	var kind, ok string
+	var version int
 	err = db.QueryRow(`SELECT value FROM about WHERE key='kind'`).Scan(&kind)
+	if err == nil {
+		err = db.QueryRow(`SELECT value FROM about WHERE key='version'`).Scan(&version)
+	}
 	if err == nil {
 		err = db.QueryRow(`PRAGMA quick_check(1)`).Scan(&ok)
 	}
@@ -158,7 +180,7 @@ func OpenFile(path string) (*Log, error) {
 		db.Close()
 		return nil, fmt.Errorf("%s is no mail log database, or a damaged one", path)
 	}
-	return &Log{db: db, done: make(chan struct{}), follow: map[chan Event]struct{}{}}, nil
+	return &Log{db: db, old: version < 2, done: make(chan struct{}), follow: map[chan Event]struct{}{}}, nil
 }
 
 // Emit takes an event and returns at once. When the writer can't keep up, events are
@@ -214,13 +236,25 @@ func (l *Log) store(batch []Event) {
 	if len(batch) == 0 {
 		return
 	}
-	if err := l.insert(batch); err != nil {
+	l.writing.Lock()
+	err := l.insert(batch, nil)
+	l.writing.Unlock()
+	if err != nil {
 		l.o.Logger.Error("mail log not written", "events", len(batch), "err", err)
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	for _, e := range batch {
 		l.counts[e.Type]++
+	}
+	l.mu.Unlock()
+	l.tell(batch)
+}
+
+// tell gives events to those who follow.
+func (l *Log) tell(batch []Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range batch {
 		for ch := range l.follow {
 			select {
 			case ch <- e:
@@ -230,23 +264,29 @@ func (l *Log) store(batch []Event) {
 	}
 }
 
-func (l *Log) insert(batch []Event) error {
+// insert stores events, and what also adds, in one transaction.
+func (l *Log) insert(batch []Event, also func(*sql.Tx) error) error {
 	tx, err := l.db.Begin()
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
-	st, err := tx.Prepare(`INSERT INTO event(time,type,trace,message_id,sender,recipient,subject,size,status,client,remote,code,reason) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)`)
+	st, err := tx.Prepare(`INSERT INTO event(time,type,trace,message_id,sender,recipient,subject,size,status,client,remote,code,reason,node) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)`)
 	if err != nil {
 		return err
 	}
 	var last int64
 	for _, e := range batch {
-		res, err := st.Exec(e.Time.UnixNano(), e.Type, e.TraceID, e.MessageID, e.Sender, e.Recipient, e.Subject, e.Size, e.Status, e.ClientIP, e.Remote, e.Code, e.Reason)
+		res, err := st.Exec(e.Time.UnixNano(), e.Type, e.TraceID, e.MessageID, e.Sender, e.Recipient, e.Subject, e.Size, e.Status, e.ClientIP, e.Remote, e.Code, e.Reason, e.Node)
 		if err != nil {
 			return err
 		}
 		last, _ = res.LastInsertId()
+	}
+	if also != nil {
+		if err := also(tx); err != nil {
+			return err
+		}
 	}
 	if last%1000 < int64(len(batch)) {
 		if _, err := tx.Exec(`DELETE FROM event WHERE id <= ?`, last-l.o.MaxRows); err != nil {
@@ -297,9 +337,8 @@ type Filter struct {
 	Since, Until                               time.Time
 	Sender, Recipient, Subject, MessageID, Any string
 	Trace, Status, Type                        string
-	All                                        bool  // other events too, not only lines of the mail log
-	Before                                     int64 // only IDs below: the cursor
-	Limit                                      int   // 0: 100
+	All                                        bool // other events too, not only lines of the mail log
+	Limit                                      int  // 0: 100
 	OldestFirst                                bool
 }
 
@@ -314,7 +353,11 @@ func (l *Log) Query(ctx context.Context, f Filter) ([]Event, error) {
 	if f.OldestFirst {
 		order = "ASC"
 	}
-	rows, err := l.db.QueryContext(ctx, `SELECT id,time,type,trace,message_id,sender,recipient,subject,size,status,client,remote,code,reason FROM event`+where+` ORDER BY id `+order+` LIMIT ?`, append(args, f.Limit)...)
+	cols := columns
+	if l.old {
+		cols = strings.Replace(cols, ",node", ",''", 1)
+	}
+	rows, err := l.db.QueryContext(ctx, `SELECT `+cols+` FROM event`+where+` ORDER BY time `+order+`, id `+order+` LIMIT ?`, append(args, f.Limit)...)
 	if err != nil {
 		return nil, err
 	}
@@ -322,11 +365,9 @@ func (l *Log) Query(ctx context.Context, f Filter) ([]Event, error) {
 	var out []Event
 	for rows.Next() {
 		var e Event
-		var at int64
-		if err := rows.Scan(&e.ID, &at, &e.Type, &e.TraceID, &e.MessageID, &e.Sender, &e.Recipient, &e.Subject, &e.Size, &e.Status, &e.ClientIP, &e.Remote, &e.Code, &e.Reason); err != nil {
+		if err := e.scan(rows); err != nil {
 			return nil, err
 		}
-		e.Time = time.Unix(0, at)
 		out = append(out, e)
 	}
 	return out, rows.Err()
@@ -365,9 +406,6 @@ func (f *Filter) where() (string, []any) {
 	}
 	if f.Type != "" {
 		add("type = ?", f.Type)
-	}
-	if f.Before > 0 {
-		add("id < ?", f.Before)
 	}
 	if len(conds) == 0 {
 		return "", nil
