@@ -45,7 +45,10 @@ type Queue struct {
 	// Node is this node's number, and whether there is another one: then attempts are noted
 	// before they begin, so that a node that takes over doesn't repeat at once what may have
 	// arrived. nil: this node is alone.
-	Node    func() (number uint16, paired bool)
+	Node func() (number uint16, paired bool)
+	// Route gives the way to a recipient's destination; nil, or a nil result: by MX of its domain.
+	// It is asked often and must answer from memory.
+	Route   func(msg *model.QueueMessage, r *model.QueueRcpt) *remote.Route
 	MailLog maillog.Emitter
 	Log     *slog.Logger
 	Now     func() time.Time
@@ -163,15 +166,9 @@ func (q *Queue) start(ctx context.Context) (next int64) {
 		if err != nil {
 			continue // cleared meanwhile
 		}
-		groups := map[string][]model.QueueRcpt{}
-		for _, r := range rcpts {
-			if slices.Contains(byMessage[id], r.N) {
-				groups[r.Domain] = append(groups[r.Domain], r)
-			}
-		}
-		for domain, list := range groups {
-			if q.reserve(msg.ID, domain, list, set) {
-				begun = append(begun, attempt{msg, domain, list})
+		for _, a := range q.group(&msg, rcpts, byMessage[id]) {
+			if q.reserve(msg.ID, a.dest, a.list, set) {
+				begun = append(begun, a)
 			}
 		}
 	}
@@ -186,7 +183,7 @@ func (q *Queue) start(ctx context.Context) (next int64) {
 		q.wg.Add(1)
 		go func() {
 			defer q.wg.Done()
-			q.attempt(ctx, a.msg, a.domain, a.list)
+			q.attempt(ctx, &a)
 			q.free(a)
 			q.Wake()
 		}()
@@ -197,8 +194,42 @@ func (q *Queue) start(ctx context.Context) (next int64) {
 // attempt is one message to one destination.
 type attempt struct {
 	msg    model.QueueMessage
-	domain string
+	dest   string        // what limits count by
+	domain string        // of all recipients, unless there is a route
+	route  *remote.Route // nil: by MX of domain
 	list   []model.QueueRcpt
+}
+
+// way is what recipients of one attempt have in common.
+type way struct {
+	domain string
+	route  remote.Route // zero: none
+}
+
+// group puts those recipients whose numbers are given together that go the same way.
+func (q *Queue) group(msg *model.QueueMessage, rcpts []model.QueueRcpt, numbers []uint32) (out []attempt) {
+	at := map[way]int{}
+	for _, r := range rcpts {
+		if !slices.Contains(numbers, r.N) {
+			continue
+		}
+		var route *remote.Route
+		if q.Route != nil {
+			route = q.Route(msg, &r)
+		}
+		w := way{domain: r.Domain}
+		if route != nil {
+			w = way{route: *route}
+		}
+		i, ok := at[w]
+		if !ok {
+			i = len(out)
+			at[w] = i
+			out = append(out, attempt{msg: *msg, dest: remote.Destination(route, r.Domain), domain: r.Domain, route: route})
+		}
+		out[i].list = append(out[i].list, r)
+	}
+	return out
 }
 
 // note records the attempts that are about to begin, all in one entry. A node that is alone doesn't.
@@ -220,17 +251,17 @@ func (q *Queue) note(ctx context.Context, begun []attempt) error {
 
 // reserve takes a place for an attempt unless the destination, or everything, has enough of
 // them; then it is tried again when one of those ends.
-func (q *Queue) reserve(id model.QueueID, domain string, list []model.QueueRcpt, set model.Queue) bool {
+func (q *Queue) reserve(id model.QueueID, dest string, list []model.QueueRcpt, set model.Queue) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	total := 0
 	for _, n := range q.dest {
 		total += n
 	}
-	if q.dest[domain] >= set.PerDestination || total >= set.Concurrency {
+	if q.dest[dest] >= set.PerDestination || total >= set.Concurrency {
 		return false
 	}
-	q.dest[domain]++
+	q.dest[dest]++
 	for _, r := range list {
 		q.active[key{id, r.N}] = true
 	}
@@ -240,8 +271,8 @@ func (q *Queue) reserve(id model.QueueID, domain string, list []model.QueueRcpt,
 func (q *Queue) free(a attempt) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.dest[a.domain]--; q.dest[a.domain] == 0 {
-		delete(q.dest, a.domain)
+	if q.dest[a.dest]--; q.dest[a.dest] == 0 {
+		delete(q.dest, a.dest)
 	}
 	for _, r := range a.list {
 		delete(q.active, key{a.msg.ID, r.N})
@@ -259,10 +290,11 @@ func (q *Queue) Wake() {
 }
 
 // attempt tries once and records the outcome.
-func (q *Queue) attempt(ctx context.Context, msg model.QueueMessage, domain string, list []model.QueueRcpt) {
+func (q *Queue) attempt(ctx context.Context, at *attempt) {
+	msg, list := at.msg, at.list
 	tctx, cancel := context.WithTimeout(ctx, 30*time.Minute)
 	defer cancel()
-	j := remote.Job{From: msg.From, EnvID: msg.EnvID, Ret: msg.Ret, Domain: domain, Rcpts: list, UTF8: msg.UTF8, EightBit: msg.EightBit,
+	j := remote.Job{From: msg.From, EnvID: msg.EnvID, Ret: msg.Ret, Domain: at.domain, Route: at.route, Rcpts: list, UTF8: msg.UTF8, EightBit: msg.EightBit,
 		Size: msg.Size - int64(msg.Skip), Open: func() (io.ReadCloser, error) { return q.open(&msg) }}
 	results := q.Remote.Deliver(tctx, j)
 	if ctx.Err() != nil {

@@ -26,6 +26,7 @@ import (
 type Job struct {
 	From, EnvID, Ret string
 	Domain           string // where it goes
+	Route            *Route // nil: by MX of Domain
 	Rcpts            []model.QueueRcpt
 	UTF8, EightBit   bool
 	Size             int64
@@ -72,7 +73,7 @@ type target struct {
 // Deliver tries the destination's hosts in order until one of them has given an answer for
 // every recipient.
 func (c *Client) Deliver(ctx context.Context, j Job) []Result {
-	targets, err := c.lookup(ctx, j.Domain)
+	targets, err := c.targets(ctx, &j)
 	if err != nil {
 		return all(j, err, "")
 	}
@@ -84,6 +85,20 @@ func (c *Client) Deliver(ctx context.Context, j Job) []Result {
 		}
 	}
 	return last
+}
+
+func (c *Client) targets(ctx context.Context, j *Job) ([]target, error) {
+	r := j.Route
+	switch {
+	case r == nil:
+		return c.lookup(ctx, j.Domain)
+	case r.MX:
+		return c.lookup(ctx, r.Host)
+	}
+	if ip, err := netip.ParseAddr(strings.Trim(r.Host, "[]")); err == nil {
+		return []target{{r.Host, ip}}, nil
+	}
+	return c.addresses(ctx, r.Host)
 }
 
 // permanent marks an error that trying again won't mend.
@@ -140,6 +155,9 @@ func oneLine(s string) string {
 // try delivers to one address. next tells whether another host may be asked.
 func (c *Client) try(ctx context.Context, j Job, t target) (res []Result, next bool) {
 	port := c.Port()
+	if j.Route != nil && j.Route.Port != 0 {
+		port = j.Route.Port
+	}
 	where := fmt.Sprintf("%s [%s]", t.host, t.addr)
 	ap := netip.AddrPortFrom(t.addr, uint16(port))
 	if c.Ours != nil && c.Ours(ap) {
@@ -373,6 +391,28 @@ func (c *Client) lookup(ctx context.Context, domain string) ([]target, error) {
 			}
 		}
 	}
+	return found(out, last, domain)
+}
+
+// addresses finds those of one host.
+func (c *Client) addresses(ctx context.Context, host string) (out []target, err error) {
+	var last error
+	for _, kind := range []uint16{dns.TypeA, dns.TypeAAAA} {
+		rrs, err := c.query(ctx, host, kind)
+		if err != nil {
+			last = err
+			continue
+		}
+		for _, rr := range rrs {
+			if ip, ok := address(rr); ok && len(out) < maxAddresses {
+				out = append(out, target{host, ip})
+			}
+		}
+	}
+	return found(out, last, host)
+}
+
+func found(out []target, last error, domain string) ([]target, error) {
 	if len(out) > 0 {
 		return out, nil
 	}
