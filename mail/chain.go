@@ -110,9 +110,9 @@ func resolve(_ context.Context, e *flow.Envelope, r *flow.Recipient) flow.Verdic
 	return flow.Refuse(550, 5, 1, 1, "No such user here", err.Error())
 }
 
-// relay is R7.20, R7.21, R7.27: only recipients here for who is unknown.
+// relay is R7.20, R7.21, R7.27, R7.104: only recipients here, and of relay domains, for who is unknown.
 func relay(_ context.Context, e *flow.Envelope, r *flow.Recipient) flow.Verdict {
-	if r.Resolved.Local {
+	if r.Resolved.Local || r.Resolved.Relayed {
 		return flow.Verdict{}
 	}
 	if !e.Settings.Delivery.AuthEnabled && e.Local {

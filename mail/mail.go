@@ -22,6 +22,7 @@ import (
 	"mailplusd/mail/state"
 	"mailplusd/mail/store"
 	"mailplusd/mail/store/segment"
+	"mailplusd/mail/vault"
 	"mailplusd/mail/wire"
 )
 
@@ -56,6 +57,7 @@ type Server struct {
 	Login     *login.Login
 	MailLog   *maillog.Log
 	Keyring   *certs.Keyring
+	Vault     *vault.Vault // keys of the secrets in the settings
 	Queue     *queue.Queue
 	Listeners *Listeners
 	Commit    *commit.Committer
@@ -86,6 +88,10 @@ func New(o Options) (*Server, error) {
 	s.Directory = directory.New(o.State, o.Log)
 	var err error
 	if s.MailLog, err = maillog.Open(maillog.Options{Path: filepath.Join(o.Data, "maillog.db"), Logger: o.Log}); err != nil {
+		return nil, err
+	}
+	if s.Vault, err = vault.Open(o.Data); err != nil {
+		s.MailLog.Close()
 		return nil, err
 	}
 	s.Keyring = certs.NewKeyring()

@@ -25,9 +25,10 @@ func (s *Server) newQueue(node func() (uint16, bool)) {
 		Port:      func() int { return s.State.Current().Queue.Port },
 		UseTLS:    func() bool { return s.State.Current().Queue.TLS != "none" },
 		Ours:      s.ours,
+		Self:      s.isSelf,
 	}
 	s.Queue = &queue.Queue{
-		State: s.State, Remote: client, Leading: s.leading, Node: node, MailLog: s.MailLog, Log: s.log, Now: time.Now, Notify: s.notify,
+		State: s.State, Remote: client, Route: s.route, Leading: s.leading, Node: node, MailLog: s.MailLog, Log: s.log, Now: time.Now, Notify: s.notify,
 		Body: func(id model.BodyID) (*segment.Body, error) { return s.Store.Body(id) },
 	}
 }

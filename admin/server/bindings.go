@@ -106,6 +106,7 @@ func (s *Server) bindServices() {
 	bind(s, api.DeliveryGeneralSet, s.generalSet)
 	bind(s, api.DeliveryAuthShow, s.authShow)
 	bind(s, api.DeliveryAuthSet, s.authSet)
+	s.bindRelays()
 	bind(s, api.QueueList, s.queueList)
 	bind(s, api.QueueShow, s.queueShow)
 	queueKey := func(r *api.QueueBulkIn) string { return r.ID }
@@ -117,6 +118,32 @@ func (s *Server) bindServices() {
 	bindBulk(s, api.QueueRelease, queueKey, nil, s.bulkQueueAct(state.QueueRelease))
 	bind(s, api.QueueClear, s.queueAct(state.QueueClear))
 	bindBulk(s, api.QueueClear, queueKey, nil, s.bulkQueueAct(state.QueueClear))
+}
+
+func (s *Server) bindRelays() {
+	bind(s, api.NetDNSShow, s.netDNSShow)
+	bind(s, api.NetDNSSet, s.netDNSSet)
+	bind(s, api.PostmasterShow, s.postmasterShow)
+	bind(s, api.PostmasterEnable, s.postmasterEnable(true))
+	bind(s, api.PostmasterDisable, s.postmasterEnable(false))
+	bind(s, api.PostmasterAdd, s.postmasterAdd)
+	bind(s, api.PostmasterDelete, s.postmasterDelete)
+	bind(s, api.RelayShow, s.relayShow)
+	bind(s, api.RelaySet, s.relaySet)
+	bind(s, api.RelayRuleAdd, s.relayRuleAdd)
+	bind(s, api.RelayRuleList, s.relayRuleList)
+	bind(s, api.RelayRuleShow, s.relayRuleShow)
+	bind(s, api.RelayRuleSet, s.relayRuleSet)
+	bind(s, api.RelayRuleDelete, s.relayRuleDelete)
+	bind(s, api.TrustedAdd, s.trustedAdd)
+	bind(s, api.TrustedList, s.trustedList)
+	bind(s, api.TrustedSet, s.trustedSet)
+	bind(s, api.TrustedDelete, s.trustedDelete)
+	bind(s, api.RelayDomainAdd, s.relayDomainAdd)
+	bind(s, api.RelayDomainList, s.relayDomainList)
+	bind(s, api.RelayDomainSet, s.relayDomainSet)
+	bind(s, api.RelayDomainDelete, s.relayDomainDelete)
+	bind(s, api.CheckRelayDomain, s.checkRelayDomain)
 }
 
 func (s *Server) bindRest() {

@@ -260,8 +260,8 @@ func (s *Server) checkConfig(context.Context, *Call, *op.None) ([]api.Finding, e
 		for _, x := range needsAuth(&set.Delivery) {
 			f.add("warning", "config", x, "mpctl delivery auth set --enable on", "is inactive while delivery.auth is off")
 		}
-	} else if d := set.Delivery; d.SenderMatch && !d.SkipTrusted && len(set.Network.Trusted) > 0 {
-		f.add("warning", "config", "delivery.sender-match", "mpctl delivery auth set --skip-match-trusted on", "is on: mail from trusted networks (%s) whose sender belongs to no login is refused", strings.Join(set.Network.Trusted, ", "))
+	} else if d := set.Delivery; d.SenderMatch && !d.SkipTrusted && len(s.trustedNetworks()) > 0 {
+		f.add("warning", "config", "delivery.sender-match", "mpctl delivery auth set --skip-match-trusted on", "is on: mail from trusted networks (%s) whose sender belongs to no login is refused", strings.Join(s.trustedNetworks(), ", "))
 	}
 	if set.Services.IMAP.Enabled && !set.Services.IMAP.TLS || set.Services.POP3.Enabled && !set.Services.POP3.TLS {
 		f.add("warning", "config", "service.imap.tls, service.pop3.tls", "mpctl service imap set --tls on", "without TLS passwords can't be sent from other machines")
@@ -286,6 +286,9 @@ func (s *Server) checkAll(ctx context.Context, c *Call, none *op.None) ([]api.Fi
 			return s.checkDNS(ctx, c, &api.CheckDNSIn{})
 		},
 		s.checkRDNS, s.checkBlocklist, s.checkTime,
+		func(ctx context.Context, c *Call, _ *op.None) ([]api.Finding, error) {
+			return s.checkRelayDomain(ctx, c, &api.CheckRelayDomainIn{})
+		},
 	} {
 		more, err := check(ctx, c, none)
 		if err != nil {

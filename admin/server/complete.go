@@ -48,6 +48,26 @@ func (s *Server) complete(_ context.Context, _ *Call, in *api.CompleteIn) (out a
 			}
 			all = append(all, c.Name)
 		}
+	case "relayrule":
+		for _, r := range pic.Relays {
+			all = append(all, r.Name)
+		}
+	case "trusted":
+		list, err := s.trustedList(context.Background(), nil, &api.ListIn{})
+		if err != nil {
+			return out, err
+		}
+		for _, t := range list {
+			all = append(all, t.Name)
+		}
+	case "relaydomain":
+		list, err := s.relayDomainList(context.Background(), nil, &api.ListIn{})
+		if err != nil {
+			return out, err
+		}
+		for _, d := range list {
+			all = append(all, d.Name)
+		}
 	case "interface":
 		all = append(all, "all")
 		list, err := mail.Interfaces()

@@ -160,7 +160,21 @@ func addDomain(tx *state.Tx, d *model.Domain, now time.Time) error {
 	if _, err := getDomain(tx, d.Name); err == nil {
 		return exists("domain", d.Name, "mpctl domain set "+d.Name)
 	}
+	if err := notRelayed(tx, d.Name); err != nil {
+		return err
+	}
 	return state.Domains.Put(tx, d)
+}
+
+// notRelayed refuses to host a domain whose mail is passed on to its own server.
+func notRelayed(tx *state.Tx, domain string) error {
+	all, err := state.RelayDomains.List(tx, "")
+	for _, d := range all {
+		if d.Domain == domain {
+			return refused("mail for "+domain+" is passed on to its own server", "mpctl relay domain delete '"+d.Name+"'")
+		}
+	}
+	return err
 }
 
 // renameDomain moves a domain with its members and aliases to a new name.
@@ -172,6 +186,9 @@ func renameDomain(tx *state.Tx, d *model.Domain, to string) error {
 	}
 	if other, err := getDomain(tx, to); err == nil && other.Name != old {
 		return exists("domain", to, "mpctl domain list")
+	}
+	if err := notRelayed(tx, to); err != nil {
+		return err
 	}
 	members, err := state.DomainUsers.List(tx, old+"/")
 	if err != nil {

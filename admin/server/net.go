@@ -55,3 +55,45 @@ func (s *Server) netLANSet(ctx context.Context, c *Call, in *api.LANSetIn) ([]ap
 	}
 	return s.netLANShow(ctx, c, nil)
 }
+
+func (s *Server) dnsOut(set *model.Settings) api.DNSOut {
+	out := api.DNSOut{Source: "set"}
+	list := set.Network.Resolvers
+	if len(list) == 0 {
+		out.Source, list = "host", s.resolver().servers
+	}
+	if len(list) > 0 {
+		out.Preferred, out.Alternate = list[0], list[1:]
+	}
+	return out
+}
+
+func (s *Server) netDNSShow(context.Context, *Call, *op.None) (api.DNSOut, error) {
+	return s.dnsOut(s.mail.State.Current()), nil
+}
+
+func (s *Server) netDNSSet(ctx context.Context, c *Call, in *api.DNSSetIn) (out api.DNSOut, err error) {
+	_, err = s.changeSettings(ctx, c, func(set *model.Settings) error {
+		list := set.Network.Resolvers
+		var first []string
+		rest := in.Alternate
+		if len(list) > 0 {
+			first = list[:1]
+			if rest == nil {
+				rest = list[1:]
+			}
+		}
+		if in.Preferred != nil {
+			if first = []string{*in.Preferred}; *in.Preferred == "" {
+				first, rest = nil, nil
+			}
+		}
+		if len(first) == 0 && len(rest) > 0 {
+			return op.Errorf(op.Usage, "an alternate DNS server needs a preferred one: --preferred ADDRESS")
+		}
+		set.Network.Resolvers = append(first[:len(first):len(first)], rest...)
+		out = s.dnsOut(set)
+		return nil
+	})
+	return out, err
+}

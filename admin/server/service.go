@@ -127,7 +127,6 @@ func (s *Server) authShow(context.Context, *Call, *op.None) (api.AuthOut, error)
 }
 
 func (s *Server) authSet(ctx context.Context, c *Call, in *api.AuthSetIn) (out api.AuthOut, err error) {
-	var trusted []string
 	_, err = s.changeSettings(ctx, c, func(set *model.Settings) error {
 		d := &set.Delivery
 		assign(&d.AuthEnabled, in.Enable)
@@ -137,9 +136,10 @@ func (s *Server) authSet(ctx context.Context, c *Call, in *api.AuthSetIn) (out a
 		if !d.AuthEnabled && (in.LANExempt != nil && *in.LANExempt || in.SenderMatch != nil && *in.SenderMatch) {
 			return refused("lan-exempt and sender-match need SMTP authentication", "mpctl delivery auth set --enable on …")
 		}
-		out, trusted = authOut(d), set.Network.Trusted
+		out = authOut(d)
 		return nil
 	})
+	trusted := s.trustedNetworks()
 	if err == nil && !out.Enable {
 		c.Warn("without authentication the local network sends to other servers freely; daily quotas have no effect")
 	}

@@ -129,6 +129,13 @@ var guidePages = map[string]func(t *testing.T, d *process, page string){
 			t.Errorf("still queued: %s", left)
 		}
 	},
+	"smarthost.md": func(t *testing.T, d *process, page string) {
+		runGuide(t, d, page, fixtures(t, map[string]string{"relay.pw": "s3cret"}), nil, nil)
+		d.has("direct", "relay", "show")
+	},
+	"backup-mx.md": func(t *testing.T, d *process, page string) {
+		runGuide(t, d, page, fixtures(t, nil), nil, nil)
+	},
 	"demo-pair.md": func(t *testing.T, _ *process, _ string) {
 		// covers: R11.02 R11.03 R11.05 R11.08 R11.11 R11.12 R11.56 R11.58 R11.59
 		cmd := exec.Command("go", "run", "../../packaging/demopair", "-bin", filepath.Dir(bins.mailplusd), "-data", filepath.Join(t.TempDir(), "demo"))

@@ -130,7 +130,7 @@ func TestNoOpenRelay(t *testing.T) {
 }
 
 func TestStoryTrustedNetworks(t *testing.T) {
-	// covers: R7.28 R7.30 R7.31 R7.32 R7.33
+	// covers: R7.28 R7.30 R7.31 R7.32 R7.33 R7.99 R7.100 R7.101 R7.102 R7.103
 	d := newDaemon(t)
 	d.start()
 	d.ok("config", "set", "network.resolvers=127.0.0.1:9")
@@ -147,7 +147,9 @@ func TestStoryTrustedNetworks(t *testing.T) {
 		}
 	}
 	from("550 5.7.1", "printer@device.example")
-	d.ok("config", "set", "network.trusted=127.0.0.0/8")
+	d.fails(2, "no address or network", "relay", "trusted", "add", "here", "127.0.0.0/33")
+	d.fails(2, "the whole Internet", "relay", "trusted", "add", "here", "0.0.0.0/0")
+	d.ok("relay", "trusted", "add", "printer", "127.0.0.0/8")
 	from("250", "printer@device.example")
 	_, errs, _ := d.mpctl("delivery", "auth", "set", "--sender-match", "on")
 	if !strings.Contains(errs, "mail from trusted networks (127.0.0.0/8) may be refused now") {
@@ -157,7 +159,10 @@ func TestStoryTrustedNetworks(t *testing.T) {
 	d.has("delivery.sender-match: is on: mail from trusted networks", "check", "config")
 	d.ok("delivery", "auth", "set", "--skip-match-trusted", "on")
 	from("250", "printer@device.example") // R7.32
-	d.ok("config", "set", "network.trusted=")
+	d.ok("relay", "trusted", "set", "printer", "--network", "192.0.2.7", "--rename", "the printer")
+	d.has("192.0.2.7", "relay", "trusted", "list", "--search", "the printer")
+	from("550 5.7.1", "printer@device.example")
+	d.ok("relay", "trusted", "delete", "the printer")
 	from("550 5.7.1", "printer@device.example")
 	d.ok("delivery", "auth", "set", "--skip-match-trusted", "off", "--lan-exempt", "on")
 	from("250", "printer@device.example") // R7.33

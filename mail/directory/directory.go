@@ -6,6 +6,7 @@ package directory
 import (
 	"cmp"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -56,6 +57,10 @@ type Picture struct {
 	Groups    map[string]*model.Group
 	Domains   map[string]*model.Domain // also by additional name
 	Aliases   map[string]*model.Alias  // by name@domain
+	Trusted   []netip.Prefix           // servers that may send without login
+	Relayed   map[string]bool          // domains that are taken and passed on to their own servers
+	Relays    []*model.RelayRule       // by name
+	External  []string                 // external postmasters, when they are enabled
 	byName    map[string]*Account
 	byID      map[model.AccountID]*Account
 	byAddress map[string]*Account
@@ -130,7 +135,10 @@ func Draw(r state.Reader, now time.Time) (*Picture, error) {
 		}
 		p.Aliases[a.Name+"@"+a.Domain] = a
 	}
-	return p, nil
+	if set.Delivery.Postmaster {
+		p.External = set.Delivery.Postmasters
+	}
+	return p, p.addRelays(r)
 }
 
 func (p *Picture) addDomains(r state.Reader, main string) error {

@@ -13,6 +13,7 @@ type Settings struct {
 	Services Services `key:"service"`
 	Delivery Delivery `key:"delivery"`
 	Queue    Queue    `key:"queue"`
+	Relay    Relay    `key:"relay"`
 	Login    Login    `key:"login"`
 	Accounts Accounts `key:"account"`
 	Network  Network  `key:"network"`
@@ -57,20 +58,22 @@ type Services struct {
 
 // Delivery is Mail Delivery > General and SMTP authentication.
 type Delivery struct {
-	Banner          string `cbor:"banner" key:"banner" help:"text of the 220 greeting; $hostname stands for the server's name"`
-	MaxRecipients   int    `cbor:"rcpts" key:"max-recipients" min:"1" max:"10000" help:"recipients of one message"`
-	MaxHops         int    `cbor:"hops" key:"max-hops" min:"1" max:"100" help:"Received headers of one message"`
-	MaxSizeMB       int    `cbor:"size" key:"max-size" unit:"MB" min:"1" max:"2047" help:"size of one message"`
-	AuthEnabled     bool   `cbor:"auth" key:"auth" help:"who sends to other servers must log in"`
-	LANExempt       bool   `cbor:"lan" key:"lan-exempt" help:"the local network may send without login"`
-	SenderMatch     bool   `cbor:"match" key:"sender-match" help:"the sender address must belong to the login"`
-	SkipTrusted     bool   `cbor:"skip" key:"skip-match-trusted" help:"no sender check for trusted networks"`
-	BareNewline     string `cbor:"bare" key:"bare-newline" enum:"reject,normalise" help:"mail with a bare LF or CR"`
-	MaxHeaderKB     int    `cbor:"header" key:"max-header" unit:"KB" min:"16" max:"4096" help:"header of one message"`
-	MaxParts        int    `cbor:"parts" key:"max-parts" min:"10" max:"100000" help:"MIME parts of one message"`
-	MaxDepth        int    `cbor:"depth" key:"max-depth" min:"5" max:"1000" help:"nesting of MIME parts"`
-	ConnectionLimit int    `cbor:"conns" key:"max-connections" min:"10" max:"100000" help:"connections to one listener"`
-	PerAddressLimit int    `cbor:"peraddr" key:"max-connections-per-address" min:"1" max:"100000" help:"connections from one address to one listener"`
+	Banner          string   `cbor:"banner" key:"banner" help:"text of the 220 greeting; $hostname stands for the server's name"`
+	MaxRecipients   int      `cbor:"rcpts" key:"max-recipients" min:"1" max:"10000" help:"recipients of one message"`
+	MaxHops         int      `cbor:"hops" key:"max-hops" min:"1" max:"100" help:"Received headers of one message"`
+	MaxSizeMB       int      `cbor:"size" key:"max-size" unit:"MB" min:"1" max:"2047" help:"size of one message"`
+	AuthEnabled     bool     `cbor:"auth" key:"auth" help:"who sends to other servers must log in"`
+	LANExempt       bool     `cbor:"lan" key:"lan-exempt" help:"the local network may send without login"`
+	SenderMatch     bool     `cbor:"match" key:"sender-match" help:"the sender address must belong to the login"`
+	SkipTrusted     bool     `cbor:"skip" key:"skip-match-trusted" help:"no sender check for trusted networks"`
+	Postmaster      bool     `cbor:"pm" key:"postmaster" help:"external postmasters get the mail that other servers send to postmaster and mailer-daemon of the hosted domains"`
+	Postmasters     []string `cbor:"pms" key:"postmasters" help:"addresses of external postmasters"`
+	BareNewline     string   `cbor:"bare" key:"bare-newline" enum:"reject,normalise" help:"mail with a bare LF or CR"`
+	MaxHeaderKB     int      `cbor:"header" key:"max-header" unit:"KB" min:"16" max:"4096" help:"header of one message"`
+	MaxParts        int      `cbor:"parts" key:"max-parts" min:"10" max:"100000" help:"MIME parts of one message"`
+	MaxDepth        int      `cbor:"depth" key:"max-depth" min:"5" max:"1000" help:"nesting of MIME parts"`
+	ConnectionLimit int      `cbor:"conns" key:"max-connections" min:"10" max:"100000" help:"connections to one listener"`
+	PerAddressLimit int      `cbor:"peraddr" key:"max-connections-per-address" min:"1" max:"100000" help:"connections from one address to one listener"`
 }
 
 // Queue is how outgoing mail is tried.
@@ -101,7 +104,6 @@ type Accounts struct {
 // Network is what counts as near, and who answers DNS.
 type Network struct {
 	LAN        []string `cbor:"lan" key:"lan" help:"further networks that count as local (CIDR)"`
-	Trusted    []string `cbor:"trusted" key:"trusted" help:"networks that may send through this server without login (CIDR)"`
 	Resolvers  []string `cbor:"dns" key:"resolvers" help:"DNS servers (address or address:port); none: those of the host"`
 	PublicIP   []string `cbor:"public" key:"public-address" help:"addresses by which the Internet sees this server; none: those of the interface"`
 	NTP        []string `cbor:"ntp" key:"ntp-servers" help:"time servers that mpctl check time asks (name or address, with :port if it is not 123)"`
@@ -135,6 +137,7 @@ func DefaultSettings() Settings {
 			ConnectionLimit: 10000, PerAddressLimit: 5000,
 		},
 		Queue:   Queue{LifetimeHours: 120, MinBackoffSec: 300, MaxBackoffSec: 14400, PerDestination: 5, Concurrency: 50, Port: 25, TLS: "may"},
+		Relay:   Relay{Mode: RelayDirect, Port: 25, TLS: RelayStartTLS},
 		Login:   Login{MaxFailures: 10, WindowMinutes: 15, LockMinutes: 15, MinPassword: 8},
 		Network: Network{NTP: []string{"pool.ntp.org"}, BlockLists: []string{"zen.spamhaus.org", "bl.spamcop.net"}},
 		Storage: Storage{KeepHours: 24, CompactRatio: 40},
@@ -209,8 +212,26 @@ func (d *Delivery) Validate() error {
 			return Invalid("banner", "the first word must be the server's name; start with $hostname")
 		}
 	}
+	if len(d.Postmasters) > MaxPostmasters {
+		return Invalid("postmasters", "%d addresses are more than %d", len(d.Postmasters), MaxPostmasters)
+	}
+	for _, a := range d.Postmasters {
+		local, domain, ok := SplitAddress(a)
+		if !ok || strings.Contains(a, ",") {
+			return Invalid("postmasters", "%q is no address", a)
+		}
+		if err := ValidateLocalPart("postmasters", local); err != nil {
+			return err
+		}
+		if err := ValidateDomainName("postmasters", FoldDomain(domain)); err != nil {
+			return err
+		}
+	}
 	return nil
 }
+
+// MaxPostmasters bounds the list of external postmasters.
+const MaxPostmasters = 100
 
 // Validate checks the order of the waits.
 func (q *Queue) Validate() error {
@@ -222,11 +243,9 @@ func (q *Queue) Validate() error {
 
 // Validate checks addresses and networks.
 func (n *Network) Validate() error {
-	for field, list := range map[string][]string{"lan": n.LAN, "trusted": n.Trusted} {
-		for _, c := range list {
-			if _, err := ParsePrefix(c); err != nil {
-				return Invalid(field, "%q is no network; write it like 192.168.1.0/24", c)
-			}
+	for _, c := range n.LAN {
+		if _, err := ParsePrefix(c); err != nil {
+			return Invalid("lan", "%q is no network; write it like 192.168.1.0/24", c)
 		}
 	}
 	for _, r := range n.Resolvers {

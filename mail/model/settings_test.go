@@ -114,7 +114,7 @@ func TestRulesBetweenSettings(t *testing.T) {
 		{"service.imap.tls-port", "25", "25 is the port of both"},
 		{"queue.min-backoff", "86400", "longer than max-backoff"},
 		{"network.lan", "10.0.0.0/33", "no network"},
-		{"network.trusted", "hello", "no network"},
+		{"network.lan", "hello", "no network"}, {"relay.mode", "single", "needs the relay host"}, {"relay.host", "a_b", "neither a host name"}, {"relay.host", "a_b.example.com", "underscore"}, {"relay.auth", "on", "account and password"}, {"delivery.postmasters", "nobody", "no address"},
 		{"network.resolvers", "ns.example.com", "no address"},
 		{"network.public-address", "here", "no IP address"},
 		{"delivery.banner", "mail.example.com\r\n250 ok", "printable"},

@@ -50,7 +50,9 @@ type Client struct {
 	Port      func() int
 	UseTLS    func() bool
 	// Ours tells whether an address is this server's: mail must not go round in circles.
-	Ours    func(netip.AddrPort) bool
+	Ours func(netip.AddrPort) bool
+	// Self tells whether a mail server that DNS names is this one; nil: none is.
+	Self    func(host string, addr netip.Addr) bool
 	Connect time.Duration // 0: 30 s
 }
 
@@ -92,6 +94,10 @@ func (c *Client) targets(ctx context.Context, j *Job) ([]target, error) {
 	switch {
 	case r == nil:
 		return c.lookup(ctx, j.Domain)
+	case r.Wait != "":
+		return nil, errors.New(r.Wait)
+	case r.Both:
+		return c.lookupBoth(ctx, r.Host)
 	case r.MX:
 		return c.lookup(ctx, r.Host)
 	}

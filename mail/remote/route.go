@@ -22,7 +22,9 @@ type Route struct {
 	TLS      string // none, starttls, require or wrapper; empty: as other mail servers
 	User     string // login; empty: none
 	Password string
-	MX       bool // the hosts are those of Host's MX records
+	MX       bool   // the hosts are those of Host's MX records
+	Both     bool   // as MX, by every DNS server, without this server itself
+	Wait     string // why it can't be taken now; empty: it can
 }
 
 // Destination is what limits of connections and back-off count by: the route's host and port,
@@ -32,7 +34,7 @@ func Destination(r *Route, domain string) string {
 		return domain
 	}
 	host := strings.ToLower(strings.Trim(r.Host, "[]"))
-	if r.MX {
+	if r.MX || r.Both {
 		host = "mx:" + host
 	}
 	return net.JoinHostPort(host, strconv.Itoa(r.Port))

@@ -22,6 +22,7 @@ type Resolved struct {
 	Targets []Target
 	Alias   bool // through an alias: one line in the mail log (R10.75)
 	Local   bool // the recipient's domain is hosted here
+	Relayed bool // its mail is taken here and passed on (R7.104)
 }
 
 // Errors of Resolve.
@@ -41,7 +42,7 @@ func Resolve(p *directory.Picture, local, domain string) (Resolved, error) {
 	}
 	d := p.Domains[model.FoldDomain(domain)]
 	if d == nil {
-		return Resolved{Targets: []Target{{Address: quoteLocal(local) + "@" + domain}}}, nil
+		return Resolved{Targets: []Target{{Address: quoteLocal(local) + "@" + domain}}, Relayed: p.Relayed[model.FoldDomain(domain)]}, nil
 	}
 	r, err := hosted(p, d, model.FoldName(local))
 	if errors.Is(err, ErrUnknown) {
@@ -84,6 +85,11 @@ func administrators(p *directory.Picture, address string) (Resolved, error) {
 	r := Resolved{Local: true}
 	for _, a := range p.Administrators() {
 		r.Targets = append(r.Targets, Target{Account: a, Address: address})
+	}
+	if local, _, _ := strings.Cut(address, "@"); local == "postmaster" || local == "mailer-daemon" { // R7.08
+		for _, x := range p.External {
+			r.Targets = append(r.Targets, Target{Address: x})
+		}
 	}
 	if len(r.Targets) == 0 {
 		return r, ErrNoAdmin

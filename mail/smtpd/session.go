@@ -65,7 +65,7 @@ func (ss *session) envelope() (*flow.Envelope, error) {
 	e := &flow.Envelope{
 		ID: NewID(), Conn: ss.gate.ID(), Direction: flow.In, Listener: string(ss.kind), Client: ip,
 		Helo: ss.gate.Helo(), Actor: ss.actor, At: ss.srv.Now(), Settings: set, Directory: pic,
-		Local: ss.srv.Local(ip), Trusted: flow.InNetworks(ip, set.Network.Trusted),
+		Local: ss.srv.Local(ip), Trusted: pic.Trusts(ip),
 	}
 	proto := "ESMTP"
 	if st, ok := ss.gate.TLSState(); ok {

@@ -35,7 +35,12 @@ var (
 	AdminLog  = &Table[model.AdminEvent]{ID: 10, Name: "admin log", Class: ClassUser, Key: func(e *model.AdminEvent) string { return string(be64(nil, uint64(e.Time))) + e.Actor }}
 	Sequences = &Table[Sequence]{ID: 11, Name: "sequence", Class: ClassUser, Key: func(s *Sequence) string { return s.Name }}
 
-	Pairs        = &Table[model.Pair]{ID: 12, Name: "pair", Class: ClassPair, Key: func(*model.Pair) string { return pairRow }}
+	Pairs          = &Table[model.Pair]{ID: 12, Name: "pair", Class: ClassPair, Key: func(*model.Pair) string { return pairRow }}
+	RelayRules     = &Table[model.RelayRule]{ID: 20, Name: "relay rule", Key: func(r *model.RelayRule) string { return r.Name }}
+	TrustedServers = &Table[model.TrustedServer]{ID: 21, Name: "trusted server", Key: func(t *model.TrustedServer) string { return t.Name }}
+	RelayDomains   = &Table[model.RelayDomain]{ID: 22, Name: "relay domain", Key: func(d *model.RelayDomain) string { return d.Name },
+		Indexes: []Index[model.RelayDomain]{{ID: 1, Unique: true, Values: func(d *model.RelayDomain) []string { return []string{d.Domain} }}}}
+
 	Epochs       = &Table[Epoch]{ID: 13, Name: "epoch", Class: ClassPair, Key: func(e *Epoch) string { return string(be64(nil, e.Epoch)) }}
 	MergeReports = &Table[MergeReport]{ID: 14, Name: "merge report", Class: ClassPair, Key: func(r *MergeReport) string { return r.ID }}
 )
@@ -46,6 +51,7 @@ const pairRow = "pair"
 // tables lists them for code that finds a table by its number.
 var tables = []anyTable{
 	Settings, Users, Groups, Domains, DomainUsers, Aliases, Certificates, Tokens, Licenses, AdminLog, Sequences, Pairs, Epochs, MergeReports,
+	RelayRules, TrustedServers, RelayDomains,
 }
 
 // anyTable is a table whatever its rows.
