@@ -7,72 +7,78 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/miekg/dns"
 )
 
-// ranked is a target with the preference of its MX.
+// ranked is a target with its place among the MX of its domain.
 type ranked struct {
 	target
 	preference uint16
 }
 
-// lookupBoth asks every DNS server for the hosts of a domain, because inside and outside may say
+// both yields the hosts of a domain by every DNS server, because inside and outside may say
 // different things: the better preference wins wherever it was found, and this server itself is
 // left out (R7.112).
-func (c *Client) lookupBoth(ctx context.Context, domain string) ([]target, error) {
-	var all []ranked
+func (c *Client) both(ctx context.Context, domain string, port uint16, yield func(target, error) bool) {
+	var list []ranked
 	var last error
 	for _, server := range c.servers() {
-		found, err := c.view(ctx, server, domain)
+		found, err := c.view(ctx, server, domain, port)
 		if err != nil {
 			last = err
 		}
-		all = append(all, found...)
+		list = append(list, found...)
 	}
-	if len(all) == 0 && last != nil {
-		return nil, last
-	}
-	all = slices.DeleteFunc(all, func(r ranked) bool { return c.Self != nil && c.Self(r.host, r.addr) })
-	slices.SortStableFunc(all, func(a, b ranked) int { return cmp.Compare(a.preference, b.preference) })
+	list = slices.DeleteFunc(list, func(r ranked) bool { return c.mine(r.target) || c.Self != nil && c.Self(r.host, r.addr) })
+	slices.SortStableFunc(list, func(a, b ranked) int { return cmp.Compare(a.preference, b.preference) })
 	seen := map[netip.Addr]bool{}
-	var out []target
-	for _, r := range all {
-		if !seen[r.addr] && len(out) < maxAddresses {
-			seen[r.addr] = true
-			out = append(out, r.target)
+	for _, r := range list {
+		if seen[r.addr] || len(seen) >= maxAddresses {
+			continue
+		}
+		if seen[r.addr] = true; !yield(r.target, nil) {
+			return
 		}
 	}
-	if len(out) == 0 { // for now: its server may still get its record
-		return nil, fmt.Errorf("no DNS server names a server of %s other than this one; see mpctl check relay-domain %s", domain, domain)
+	switch {
+	case len(seen) > 0:
+	case last != nil:
+		yield(target{}, last)
+	default: // for now: its record may still come
+		yield(target{}, fmt.Errorf("no DNS server names a server of %s other than this one; see mpctl check relay-domain %s", domain, domain))
 	}
-	return out, nil
 }
 
-// view is what one DNS server says about a domain.
-func (c *Client) view(ctx context.Context, server, domain string) (out []ranked, err error) {
-	one := &Client{Resolvers: func() []string { return []string{server} }}
+// view is what one DNS server says about a domain. That it knows no such name is no error for
+// good: the other may.
+func (c *Client) view(ctx context.Context, server, domain string, port uint16) (out []ranked, err error) {
+	one := &Client{Resolvers: func() []string { return []string{server} }, Exchange: c.Exchange}
 	rrs, err := one.query(ctx, domain, dns.TypeMX)
-	if errors.As(err, new(*permanent)) {
-		return nil, fmt.Errorf("%w (says %s)", errors.New(err.Error()), server) // outside it may exist
-	}
 	if err != nil {
-		return nil, err
+		return nil, passing(err, server)
 	}
 	for _, rr := range rrs {
 		mx, ok := rr.(*dns.MX)
 		if !ok || mx.Mx == "." || len(out) >= maxHosts {
 			continue
 		}
-		host := strings.ToLower(strings.TrimSuffix(mx.Mx, "."))
-		targets, aerr := one.addresses(ctx, host)
+		host := lowerHost(mx.Mx)
+		addrs, aerr := one.addresses(ctx, host)
 		if aerr != nil {
-			err = errors.New(aerr.Error())
+			err = passing(aerr, server)
 		}
-		for _, t := range targets {
-			out = append(out, ranked{t, mx.Preference})
+		for _, a := range addrs {
+			out = append(out, ranked{target{host, a, port}, mx.Preference})
 		}
 	}
 	return out, err
+}
+
+// passing takes the finality out of what one of several DNS servers says.
+func passing(err error, server string) error {
+	if errors.As(err, new(*permanent)) {
+		return fmt.Errorf("%s, says DNS server %s", err.Error(), server)
+	}
+	return err
 }

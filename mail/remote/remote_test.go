@@ -54,20 +54,20 @@ type peer struct {
 	rcpt func(string) error
 }
 
-func (p *peer) NewSession(*smtp.Conn) (smtp.Session, error) { return &session{p: p}, nil }
+func (p *peer) NewSession(*smtp.Conn) (smtp.Session, error) { return &peerSession{p: p}, nil }
 
-type session struct{ p *peer }
+type peerSession struct{ p *peer }
 
-func (s *session) Reset()                               {}
-func (s *session) Logout() error                        { return nil }
-func (s *session) Mail(string, *smtp.MailOptions) error { return nil }
-func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
+func (s *peerSession) Reset()                               {}
+func (s *peerSession) Logout() error                        { return nil }
+func (s *peerSession) Mail(string, *smtp.MailOptions) error { return nil }
+func (s *peerSession) Rcpt(to string, _ *smtp.RcptOptions) error {
 	if s.p.rcpt != nil {
 		return s.p.rcpt(to)
 	}
 	return nil
 }
-func (s *session) Data(r io.Reader) error {
+func (s *peerSession) Data(r io.Reader) error {
 	b, err := io.ReadAll(r)
 	s.p.mu.Lock()
 	s.p.got = append(s.p.got, string(b))
@@ -112,6 +112,7 @@ func TestDeliver(t *testing.T) {
 	}}
 	port, server := p.start(t), zone(t, records)
 	c := &Client{Resolvers: func() []string { return []string{server} }, Hello: func() string { return "us.test" }, Port: func() int { return port }, UseTLS: func() bool { return true }}
+	defer func() { c.Close() }()
 	deliver := func(domain string, rcpts ...string) []Result {
 		j := Job{From: "a@us.test", Domain: domain, Size: 20, Open: func() (io.ReadCloser, error) {
 			return io.NopCloser(strings.NewReader("Subject: x\r\n\r\n.dot\r\n")), nil
@@ -140,7 +141,8 @@ func TestDeliver(t *testing.T) {
 			t.Errorf("%s: %+v, want %s", domain, res[0], want)
 		}
 	}
-	c.Ours = func(netip.AddrPort) bool { return true }
+	c.Close()
+	c = &Client{Resolvers: c.Resolvers, Hello: c.Hello, Port: c.Port, UseTLS: c.UseTLS, Ours: func(netip.AddrPort) bool { return true }}
 	if res := deliver("bare.test", "x@bare.test"); res[0].Outcome != model.OutcomeFailed || !strings.Contains(res[0].Reason, "loops back") {
 		t.Errorf("a loop: %+v", res[0])
 	}

@@ -1,0 +1,277 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+	"golang.org/x/net/idna"
+)
+
+// Limits of what DNS may make us do for one attempt.
+const (
+	maxHosts     = 20              // mail servers looked up, the most preferred ones
+	maxAddresses = 10              // addresses tried
+	dnsTime      = 5 * time.Second // for one answer
+)
+
+var errNullMX = errors.New("the domain accepts no mail (null MX)")
+
+// target is one address to try.
+type target struct {
+	host string
+	addr netip.Addr
+	port uint16
+}
+
+// permanent marks an error that trying again won't mend.
+type permanent struct {
+	code int
+	err  error
+}
+
+func (p *permanent) Error() string { return p.err.Error() }
+
+// targets gives the addresses to try, in order; an error ends them. Names are looked up when
+// their turn comes, so a dead name server of the second host doesn't hold up the first.
+func (c *Client) targets(ctx context.Context, j *Job) iter.Seq2[target, error] {
+	port, name, mx := uint16(c.Port()), j.Domain, true
+	if r := j.Route; r != nil {
+		name, mx = r.Host, r.MX
+		if r.Port != 0 {
+			port = uint16(r.Port)
+		}
+	}
+	return func(yield func(target, error) bool) {
+		switch r := j.Route; {
+		case r != nil && r.Wait != "":
+			yield(target{}, errors.New(r.Wait))
+			return
+		case r != nil && r.Both:
+			c.both(ctx, r.Host, port, yield)
+			return
+		}
+		if ip, ok, err := literal(name); ok {
+			yield(target{name, ip, port}, err)
+			return
+		}
+		name, err := ascii(name)
+		if err != nil {
+			yield(target{}, err)
+			return
+		}
+		levels := [][]string{{name}}
+		if mx {
+			if levels, err = c.mx(ctx, name); err != nil {
+				yield(target{}, err)
+				return
+			}
+		}
+		c.walk(ctx, name, levels, port, yield)
+	}
+}
+
+// walk yields the addresses of hosts, level by level of preference. From the level on that this
+// server is in, mail would go round in circles: those are left out (RFC 5321 §5.1).
+func (c *Client) walk(ctx context.Context, name string, levels [][]string, port uint16, yield func(target, error) bool) {
+	var last error
+	found := 0
+	for _, hosts := range levels {
+		var list []target
+		for _, host := range hosts {
+			addrs, err := c.addresses(ctx, host)
+			if err != nil {
+				last = err
+			}
+			for _, a := range addrs {
+				list = append(list, target{host, a, port})
+			}
+		}
+		if slices.ContainsFunc(list, c.mine) {
+			if found == 0 {
+				yield(target{}, &permanent{554, fmt.Errorf("mail for %s loops back to this server; check its MX, or add it with mpctl domain add", name)})
+			}
+			return
+		}
+		for _, t := range list {
+			if found++; found > maxAddresses || !yield(t, nil) {
+				return
+			}
+		}
+	}
+	var gone *permanent
+	switch {
+	case found > 0:
+	case last == nil || errors.As(last, &gone):
+		yield(target{}, &permanent{550, fmt.Errorf("the mail servers of %s have no address", name)})
+	default:
+		yield(target{}, last)
+	}
+}
+
+func lowerHost(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
+
+func (c *Client) mine(t target) bool {
+	return c.Ours != nil && c.Ours(netip.AddrPortFrom(t.addr, t.port))
+}
+
+// literal reads an address, or an address literal in brackets.
+func literal(name string) (ip netip.Addr, ok bool, err error) {
+	bare, bracket := strings.CutPrefix(name, "[")
+	bare = strings.TrimSuffix(bare, "]")
+	if len(bare) > 5 && strings.EqualFold(bare[:5], "IPv6:") {
+		bare = bare[5:]
+	}
+	if ip, err = netip.ParseAddr(bare); err == nil {
+		return ip, true, nil
+	}
+	if bracket {
+		return ip, true, &permanent{553, fmt.Errorf("bad address literal %s", name)}
+	}
+	return ip, false, nil
+}
+
+// ascii gives a domain as DNS has it (RFC 5891).
+func ascii(domain string) (string, error) {
+	if isASCII(domain) {
+		return domain, nil
+	}
+	a, err := idna.Lookup.ToASCII(domain)
+	if err != nil {
+		return "", &permanent{553, fmt.Errorf("the domain %s is not valid: %v", domain, err)}
+	}
+	return a, nil
+}
+
+// mx gives the hosts of a domain in levels of equal preference, each in disorder; the domain
+// itself where there is no MX (RFC 5321 §5.1).
+func (c *Client) mx(ctx context.Context, domain string) ([][]string, error) {
+	rrs, err := c.query(ctx, domain, dns.TypeMX)
+	if err != nil {
+		return nil, err
+	}
+	var list []*dns.MX
+	for _, rr := range rrs {
+		if m, ok := rr.(*dns.MX); ok {
+			list = append(list, m)
+		}
+	}
+	if len(list) == 0 {
+		return [][]string{{domain}}, nil
+	}
+	rand.Shuffle(len(list), func(i, k int) { list[i], list[k] = list[k], list[i] })
+	slices.SortStableFunc(list, func(a, b *dns.MX) int { return int(a.Preference) - int(b.Preference) })
+	var levels [][]string
+	for i, m := range list[:min(len(list), maxHosts)] {
+		host := lowerHost(m.Mx)
+		if host == "" {
+			if len(list) == 1 {
+				return nil, &permanent{556, errNullMX} // RFC 7505
+			}
+			continue // null among others means nothing
+		}
+		if len(levels) == 0 || list[i-1].Preference != m.Preference {
+			levels = append(levels, nil)
+		}
+		levels[len(levels)-1] = append(levels[len(levels)-1], host)
+	}
+	return levels, nil
+}
+
+// addresses looks up a host, both families.
+func (c *Client) addresses(ctx context.Context, host string) (out []netip.Addr, last error) {
+	for _, kind := range []uint16{dns.TypeA, dns.TypeAAAA} {
+		rrs, err := c.query(ctx, host, kind)
+		if err != nil {
+			last = err
+			if errors.As(err, new(*permanent)) {
+				break // no such name, of whatever family
+			}
+		}
+		for _, rr := range rrs {
+			if ip, ok := address(rr); ok && len(out) < maxAddresses {
+				out = append(out, ip)
+			}
+		}
+	}
+	return out, last
+}
+
+func address(rr dns.RR) (netip.Addr, bool) {
+	switch r := rr.(type) {
+	case *dns.A:
+		return netip.AddrFromSlice(r.A.To4())
+	case *dns.AAAA:
+		return netip.AddrFromSlice(r.AAAA)
+	}
+	return netip.Addr{}, false
+}
+
+// query asks the resolvers in turn. A name that doesn't exist is permanent, everything else is
+// tried again later.
+func (c *Client) query(ctx context.Context, name string, kind uint16) ([]dns.RR, error) {
+	servers := c.servers()
+	if len(servers) == 0 {
+		return nil, errors.New("no DNS server is known; set network.resolvers")
+	}
+	m := new(dns.Msg)
+	m.SetQuestion(dns.Fqdn(name), kind)
+	m.SetEdns0(1232, false)
+	var last error
+	for _, s := range servers {
+		resp, err := c.exchange(ctx, m, s)
+		switch {
+		case err != nil:
+			last = fmt.Errorf("DNS server %s does not answer for %s: %w", s, name, cause(err))
+		case resp.Rcode == dns.RcodeNameError:
+			return nil, &permanent{550, fmt.Errorf("the domain %s does not exist", name)}
+		case resp.Rcode != dns.RcodeSuccess:
+			last = fmt.Errorf("DNS server %s answers %s for %s", s, dns.RcodeToString[resp.Rcode], name)
+		default:
+			return resp.Answer, nil
+		}
+	}
+	return nil, last
+}
+
+func (c *Client) exchange(ctx context.Context, m *dns.Msg, server string) (*dns.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*dnsTime) // UDP, then perhaps TCP
+	defer cancel()
+	if c.Exchange != nil {
+		return c.Exchange(ctx, m, server)
+	}
+	cl := &dns.Client{Timeout: dnsTime}
+	resp, _, err := cl.ExchangeContext(ctx, m, server)
+	if err == nil && resp.Truncated {
+		cl.Net = "tcp"
+		resp, _, err = cl.ExchangeContext(ctx, m, server)
+	}
+	return resp, err
+}
+
+func (c *Client) servers() []string {
+	list := c.Resolvers()
+	if len(list) == 0 {
+		cfg, err := dns.ClientConfigFromFile("/etc/resolv.conf")
+		if err != nil {
+			return nil
+		}
+		list = cfg.Servers
+	}
+	out := make([]string, 0, len(list))
+	for _, s := range list {
+		if _, err := netip.ParseAddrPort(s); err != nil {
+			s = net.JoinHostPort(s, "53")
+		}
+		out = append(out, s)
+	}
+	return out
+}
