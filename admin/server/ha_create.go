@@ -135,7 +135,7 @@ func (s *Server) makePair(ctx context.Context, c *Call, h *HA, self, other pair.
 	undo := func(why error) error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 		defer cancel()
-		err := s.dissolve(ctx, h, true)
+		_, err := s.dissolve(ctx, h, true)
 		return errors.Join(why, err)
 	}
 	if err := h.Controller.Create(p.Cluster, self, other); err != nil {
@@ -192,7 +192,7 @@ func (s *Server) resumeCreate(h *HA) {
 	}
 	for h.Book.Facts().Making && s.life.Err() == nil {
 		uctx, cancel := context.WithTimeout(s.life, joinTime)
-		err := s.dissolve(uctx, h, true)
+		_, err := s.dissolve(uctx, h, true)
 		cancel()
 		if err == nil {
 			s.log.Warn("the other node did not join; the pair that was being made is undone", "remedy", "mpctl ha create")
@@ -265,12 +265,6 @@ func (s *Server) servePairing(h *HA) {
 			return nil, err
 		}
 		return nil, h.Controller.Join(in.Cluster, in.Self, in.Peer, in.History, in.Epoch, in.Turn)
-	})
-	h.Link.Handle("ha.removed", func(ctx context.Context, node string, _ []byte) ([]byte, error) {
-		if f := h.Book.Facts(); node != f.Peer.ID || f.State == pair.Single || f.Primary != node {
-			return nil, errors.New("only the primary of this pair removes this node")
-		}
-		return nil, h.Controller.Leave()
 	})
 	h.Link.Handle("ha.digest", func(ctx context.Context, node string, _ []byte) ([]byte, error) {
 		if node != h.Book.Facts().Peer.ID {

@@ -31,10 +31,11 @@ func (s *Server) haRemove(ctx context.Context, c *Call, in *api.HARemoveIn) (api
 		return s.haView(h), nil
 	}
 	st := h.Controller.Status()
-	if !in.Dead && !st.PeerFresh {
-		return api.HAShowOut{}, op.Errorf(op.Refused, "%s does not answer, so there can be no last synchronisation: %s", in.Node, st.PeerFault).With(fmt.Sprintf("start it, or if it is gone for good: mpctl ha remove %s --dead --confirm=%s", in.Node, in.Node))
+	if !in.Dead && !f.Parted && !st.PeerFresh {
+		return api.HAShowOut{}, op.Errorf(op.Refused, "%s does not answer, so there can be no last synchronisation, and it can't be told that it is removed: %s. With --dead mail that only it has is lost; %s", in.Node, st.PeerFault, danger(in.Node, s.node)).
+			With(fmt.Sprintf("start it, or if it is gone for good: mpctl ha remove %s --dead --confirm=%s", in.Node, in.Node))
 	}
-	if !in.Dead {
+	if !in.Dead && !f.Parted {
 		if err := s.waitSync(ctx, h, 90*time.Second); err != nil {
 			return api.HAShowOut{}, err
 		}
@@ -42,12 +43,26 @@ func (s *Server) haRemove(ctx context.Context, c *Call, in *api.HARemoveIn) (api
 			return api.HAShowOut{}, err
 		}
 	}
-	if err := s.dissolve(ctx, h, in.Dead); err != nil {
+	if err := h.Controller.Introduce(f.Witness); err != nil { // it is told at the end
 		return api.HAShowOut{}, haError(err)
+	}
+	defer h.Controller.Introduce(nil)
+	told, err := s.dissolve(ctx, h, in.Dead)
+	if err != nil {
+		return api.HAShowOut{}, haError(err)
+	}
+	s.forgetWitness(ctx, c, h, f.Witness)
+	if !told {
+		c.Warn("%s was not told that it is removed: %s", in.Node, danger(in.Node, s.node))
 	}
 	c.Warn("the floating address is held by no node now: point firewall rules, port forwarding and DMZ to this node (R11.54)")
 	c.Warn("change DNS records that name the floating address: mpctl domain dns-records, then mpctl check dns (R11.55)")
 	return s.haView(h), nil
+}
+
+// danger is what a node can do that does not know of its removal.
+func danger(node, kept string) string {
+	return fmt.Sprintf("if %s still runs, or comes back where it does not reach %s, it may take the floating address and serve old mail: erase it or keep it off", node, kept)
 }
 
 // sameDigest compares both nodes at one index, some times: mail keeps coming.
@@ -75,29 +90,25 @@ func (s *Server) sameDigest(ctx context.Context, h *HA, peer string) error {
 	return nil // mail comes faster than a digest is made; the log has brought both to the same entries
 }
 
-// dissolve takes the other node out of the log and makes this one single.
-func (s *Server) dissolve(ctx context.Context, h *HA, dead bool) error {
+// dissolve takes the other node out of the log and makes this one single. told: the other node has
+// said that it has left.
+func (s *Server) dissolve(ctx context.Context, h *HA, dead bool) (told bool, err error) {
 	f := h.Book.Facts()
 	if f.State != pair.Single {
-		if err := h.Controller.Remove(ctx, dead); err != nil {
-			return err
-		}
-		if !dead {
-			if _, err := h.Link.Call(ctx, f.Peer.ID, "ha.removed", nil); err != nil {
-				s.log.Warn("the removed node was not told", "node", f.Peer.ID, "err", err)
-			}
+		if told, err = h.Controller.Remove(ctx, dead); err != nil {
+			return told, err
 		}
 		if err := s.endPhase(ctx); err != nil {
-			return err
+			return told, err
 		}
 	}
 	if err := s.mail.State.Update(ctx, state.DropPair); err != nil && !errors.Is(err, state.ErrNotFound) {
-		return err
+		return told, err
 	}
 	if f.State == pair.Single {
-		return nil
+		return told, nil
 	}
-	return h.Controller.Disband(ctx)
+	return told, h.Controller.Disband(ctx)
 }
 
 func (s *Server) waitSync(ctx context.Context, h *HA, limit time.Duration) error {

@@ -33,9 +33,10 @@ func (s *Server) haWitnessAdd(ctx context.Context, c *Call, in *api.HAWitnessAdd
 		return api.HAWitnessOut{}, pairError(err)
 	}
 	w := &pair.Member{ID: res.ID, Number: 0, Addrs: []string{in.Address}, Key: res.Key}
-	if err := h.Controller.SetWitness(w); err != nil {
+	if err := h.Controller.Introduce(w); err != nil {
 		return api.HAWitnessOut{}, haError(err)
 	}
+	defer h.Controller.Introduce(nil)
 	enrol, err := json.Marshal(witness.Enrol{
 		Cluster: f.Cluster, Epoch: f.Epoch, Turn: f.Turn, Primary: f.Primary, Solo: f.State == pair.Solo,
 		Nodes: []witness.Node{{ID: f.Self.ID, Addrs: f.Self.Addrs, Key: f.Self.Key}, {ID: f.Peer.ID, Addrs: f.Peer.Addrs, Key: f.Peer.Key}},
@@ -44,7 +45,6 @@ func (s *Server) haWitnessAdd(ctx context.Context, c *Call, in *api.HAWitnessAdd
 		return api.HAWitnessOut{}, err
 	}
 	if _, err := h.Link.Call(ctx, res.ID, "witness.enrol", enrol); err != nil {
-		h.Controller.SetWitness(f.Witness)
 		return api.HAWitnessOut{}, haError(err)
 	}
 	err = s.change(ctx, c, func(tx *state.Tx) error {
@@ -59,7 +59,7 @@ func (s *Server) haWitnessAdd(ctx context.Context, c *Call, in *api.HAWitnessAdd
 	if err != nil {
 		return api.HAWitnessOut{}, err
 	}
-	return s.witnessView(ctx, h)
+	return s.witnessOf(ctx, h, w)
 }
 
 func (s *Server) haWitnessRemove(ctx context.Context, c *Call, _ *op.None) (api.HAShowOut, error) {
@@ -67,6 +67,11 @@ func (s *Server) haWitnessRemove(ctx context.Context, c *Call, _ *op.None) (api.
 	if err != nil {
 		return api.HAShowOut{}, err
 	}
+	w := h.Book.Facts().Witness
+	if err := h.Controller.Introduce(w); err != nil { // both nodes let go of it as soon as the state does
+		return s.haView(h), haError(err)
+	}
+	defer h.Controller.Introduce(nil)
 	err = s.change(ctx, c, func(tx *state.Tx) error {
 		p, err := state.ReadPair(tx)
 		if err != nil {
@@ -81,12 +86,20 @@ func (s *Server) haWitnessRemove(ctx context.Context, c *Call, _ *op.None) (api.
 	if err != nil || c.DryRun {
 		return s.haView(h), err
 	}
-	if f := h.Book.Facts(); f.Witness != nil {
-		if _, err := h.Link.Call(ctx, f.Witness.ID, "witness.forget", nil); err != nil {
-			c.Warn("the witness was not told: %v; stop it", err)
-		}
+	s.forgetWitness(ctx, c, h, w)
+	return s.haView(h), nil
+}
+
+// forgetWitness tells a witness that it is not needed any more; it must be reachable still.
+func (s *Server) forgetWitness(ctx context.Context, c *Call, h *HA, w *pair.Member) {
+	if w == nil {
+		return
 	}
-	return s.haView(h), haError(h.Controller.SetWitness(nil))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+	defer cancel()
+	if _, err := h.Link.Call(ctx, w.ID, "witness.forget", nil); err != nil {
+		c.Warn("the witness %s was not told: %v; stop it", w.ID, err)
+	}
 }
 
 func (s *Server) haWitnessShow(ctx context.Context, _ *Call, _ *op.None) (api.HAWitnessOut, error) {
@@ -98,14 +111,17 @@ func (s *Server) haWitnessShow(ctx context.Context, _ *Call, _ *op.None) (api.HA
 }
 
 func (s *Server) witnessView(ctx context.Context, h *HA) (api.HAWitnessOut, error) {
-	f := h.Book.Facts()
-	if f.Witness == nil {
+	return s.witnessOf(ctx, h, h.Book.Facts().Witness)
+}
+
+func (s *Server) witnessOf(ctx context.Context, h *HA, w *pair.Member) (api.HAWitnessOut, error) {
+	if w == nil {
 		return api.HAWitnessOut{}, op.Errorf(op.NotFound, "there is no witness").With("mpctl ha witness add HOST:PORT --invite-file FILE")
 	}
-	out := api.HAWitnessOut{Address: strings.Join(f.Witness.Addrs, ", "), InSync: []string{}}
+	out := api.HAWitnessOut{Address: strings.Join(w.Addrs, ", "), InSync: []string{}}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	raw, err := h.Link.Call(ctx, f.Witness.ID, "witness.show", nil)
+	raw, err := h.Link.Call(ctx, w.ID, "witness.show", nil)
 	if err != nil {
 		return out, op.Errorf(op.Unreachable, "the witness does not answer: %v", err).With("start it: mailplusd witness")
 	}

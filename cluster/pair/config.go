@@ -77,6 +77,7 @@ var ErrInUse = errors.New("the floating address is in use")
 
 // Setup is the replicated part of what the controller follows.
 type Setup struct {
+	Known     bool // it has been read: who is not named in it is not wanted
 	Addresses []netip.Prefix
 	Arbiter   string // "witness", "gateway" or "manual"
 	Fallback  string // arbiter when the witness does not answer: "" or "gateway"

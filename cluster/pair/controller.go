@@ -37,11 +37,14 @@ type Controller struct {
 	detect     *lease.Detector  // is the peer alive?
 	mode       string           // what lease and promise were last set to
 	word       string           // mode for which the guard knows what to say
+	guest      *Member          // a witness that is being added or removed: reached, and not asked
 	seq        uint64           // of the last hello
+	parted     time.Duration    // when this node left the pair: its word of that must get out before it starts anew
 	removing   time.Duration    // until then the peer is not taken in again: it is being removed
 	released   bool             // the primary has let go
 	handed     bool             // the address was handed to us: no probe
 	unled      time.Duration    // primary: since when this node has not led the log; 0: it leads
+	unreported time.Duration    // since when the arbiter is to be told that both are in sync; 0: it knows
 	stalled    bool             // primary: the other node answers, but the log does not get there
 	open       bool
 	mirror     string
@@ -58,8 +61,10 @@ type Controller struct {
 	marks      []mark        // how long the log was, lately
 	readded    string        // instance of the peer for which replication was restarted
 	lastTry    map[string]time.Duration
-	arbiterOK  bool
-	arbiterErr string
+	said       map[string]time.Duration // what was logged when, as this node is now
+	saidAs     string                   // what it was then
+	arbiterErr string                   // of the last contact, or question
+	refused    string                   // what the last question to serve alone was answered with; empty: granted, or not asked
 	arbiterAt  time.Duration
 
 	wake   chan struct{}
@@ -87,7 +92,7 @@ func New(cfg Config) (*Controller, error) {
 	rand.Read(id[:])
 	c := &Controller{
 		cfg: cfg, log: cfg.Logger, now: cfg.Now, instance: hex.EncodeToString(id[:]), started: cfg.Now(),
-		wake: make(chan struct{}, 1), renew: make(chan struct{}, 1), missing: -1, lastTry: map[string]time.Duration{},
+		wake: make(chan struct{}, 1), renew: make(chan struct{}, 1), missing: -1, lastTry: map[string]time.Duration{}, said: map[string]time.Duration{},
 	}
 	c.lease = lease.NewPrimary(cfg.Timing.Settings)
 	c.promise = lease.NewSecondary(cfg.Timing.Settings, 0, c.started)
@@ -156,6 +161,12 @@ func (c *Controller) pin() error {
 	if f.Former != nil && f.Former.ID != f.Peer.ID {
 		members = append(members, *f.Former)
 	}
+	c.mu.Lock()
+	guest := c.guest
+	c.mu.Unlock()
+	if guest != nil && !slices.ContainsFunc(members, func(m Member) bool { return m.ID == guest.ID }) {
+		members = append(members, *guest)
+	}
 	return c.cfg.Link.SetMembers(members...)
 }
 
@@ -218,7 +229,9 @@ func (c *Controller) step(ctx context.Context) {
 		c.letGo(ctx)
 		if f.Aside != "" {
 			c.serve(Serving{Why: "removed from the pair"}, "", "")
-			c.cfg.Hooks.Rejoin()
+			if c.saidSo() {
+				c.cfg.Hooks.Rejoin()
+			}
 			return
 		}
 		c.serve(Serving{Accept: true}, "", "")
@@ -237,10 +250,23 @@ func (c *Controller) step(ctx context.Context) {
 	}
 }
 
-// syncWitness takes over the witness that the replicated set-up names.
+// saidSo tells whether the answer "I have left" has had the time to reach the other node.
+func (c *Controller) saidSo() bool {
+	now := c.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return now-c.parted > 300*time.Millisecond
+}
+
+// syncWitness takes over the witness that the replicated set-up names, and gives up one that it
+// names no more.
 func (c *Controller) syncWitness(f Facts) Facts {
-	w := c.cfg.Hooks.Setup().Witness
-	if w == nil || f.Witness != nil && f.Witness.ID == w.ID && string(f.Witness.Key) == string(w.Key) && slices.Equal(f.Witness.Addrs, w.Addrs) {
+	set := c.cfg.Hooks.Setup()
+	w := set.Witness
+	switch {
+	case w == nil && (f.Witness == nil || !set.Known):
+		return f
+	case w != nil && f.Witness != nil && f.Witness.ID == w.ID && string(f.Witness.Key) == string(w.Key) && slices.Equal(f.Witness.Addrs, w.Addrs):
 		return f
 	}
 	if err := c.setWitness(w); err != nil && c.every("witness log", 10*time.Second) {
@@ -287,10 +313,9 @@ func (c *Controller) copyTo(node string) {
 
 // serve tells the services their capacity, and people what is wrong.
 func (c *Controller) serve(s Serving, alarm, advice string) {
+	f := c.cfg.Book.Facts()
+	c.sayOnce(fmt.Sprint(f.State, f.Epoch, f.Turn), alarm, func() { c.log.Warn("pair", "alarm", alarm, "state", f.State) })
 	c.mu.Lock()
-	if c.alarm != alarm && alarm != "" {
-		c.log.Warn("pair", "alarm", alarm)
-	}
 	c.alarm, c.advice = alarm, advice
 	same := c.serving == s
 	if !same {

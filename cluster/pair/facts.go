@@ -62,6 +62,8 @@ type Facts struct {
 	// Former is a node that this one has removed. It is told so when it asks: it may not have
 	// been there to hear of it.
 	Former *Member `json:"former,omitempty"`
+	// Parted says that the other node has left, told by this one: the pair has only to be ended.
+	Parted bool `json:"parted,omitempty"`
 	// Held lists addresses to take from the interface before anything else at a start.
 	Held []string `json:"held,omitempty"`
 }

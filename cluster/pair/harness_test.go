@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -39,10 +40,12 @@ type world struct {
 	mu      sync.Mutex
 	calls   map[string]map[string]func(context.Context, string, []byte) ([]byte, error) // node, method
 	cut     map[[2]string]bool
+	pinned  map[string][]string      // whom each node knows
 	dead    map[string]bool          // no process there: connections are refused
 	holders map[string]time.Duration // who holds the address, until when
 	both    string                   // two holders at a time
 	gateway map[string]bool          // who reaches the gateway
+	setup   pair.Setup               // what the state says beside address and arbiter
 	split   bool                     // a and b are in two halves of the LAN, each with a gateway
 }
 
@@ -61,7 +64,7 @@ func newWorld(t *testing.T, arbiter string) *world {
 	}
 	w := &world{
 		t: t, arbiter: arbiter, raft: clustertest.NewNetwork(), lease: clustertest.NewNetwork(), timing: quick,
-		calls: map[string]map[string]func(context.Context, string, []byte) ([]byte, error){}, cut: map[[2]string]bool{}, dead: map[string]bool{},
+		calls: map[string]map[string]func(context.Context, string, []byte) ([]byte, error){}, cut: map[[2]string]bool{}, dead: map[string]bool{}, pinned: map[string][]string{},
 		holders: map[string]time.Duration{}, gateway: map[string]bool{"a": true, "b": true},
 	}
 	var err error
@@ -107,6 +110,7 @@ type node struct {
 	epoch   uint64
 	rejoin  bool
 	mirror  string
+	said    said
 }
 
 func (n *node) member() pair.Member {
@@ -133,7 +137,7 @@ func (n *node) start() {
 			n.w.t.Fatal(err)
 		}
 	}
-	log := slog.New(slog.NewTextHandler(logWriter{n.w.t}, &slog.HandlerOptions{Level: slog.LevelInfo})).With("node", n.id)
+	log := slog.New(slog.NewTextHandler(io.MultiWriter(logWriter{n.w.t}, &n.said), &slog.HandlerOptions{Level: slog.LevelInfo})).With("node", n.id)
 	gate := pair.NewGate(n.w.raft.Endpoint(n.id))
 	engine, err := cluster.Open(cluster.Config{
 		ID: n.id, DataDir: filepath.Join(n.dir, "raft"), FSM: fsm, Stream: gate,
@@ -367,7 +371,15 @@ type link struct {
 	id string
 }
 
-func (l link) SetMembers(...pair.Member) error { return nil }
+func (l link) SetMembers(members ...pair.Member) error {
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	l.w.pinned[l.id] = nil
+	for _, m := range members {
+		l.w.pinned[l.id] = append(l.w.pinned[l.id], m.ID)
+	}
+	return nil
+}
 
 func (l link) Handle(method string, h func(context.Context, string, []byte) ([]byte, error)) {
 	l.w.mu.Lock()
@@ -552,7 +564,11 @@ type hooks struct {
 }
 
 func (h hooks) Setup() pair.Setup {
-	return pair.Setup{Addresses: []netip.Prefix{vip}, Arbiter: h.n.w.arbiter, StaleAuto: true}
+	h.n.w.mu.Lock()
+	defer h.n.w.mu.Unlock()
+	s := h.n.w.setup
+	s.Addresses, s.Arbiter, s.StaleAuto = []netip.Prefix{vip}, h.n.w.arbiter, true
+	return s
 }
 
 func (h hooks) Epoch() uint64 {
@@ -729,6 +745,30 @@ func (wr *writer) finish(nodes ...*node) int {
 	}
 	wr.w.t.Logf("%d acknowledged, all there", len(wr.acked))
 	return len(wr.acked)
+}
+
+// said keeps what a controller has logged.
+type said struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+// lines counts the lines with words in them.
+func (s *said) lines(words string) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for l := range strings.Lines(s.text.String()) {
+		if strings.Contains(l, words) {
+			n++
+		}
+	}
+	return n
 }
 
 type logWriter struct{ t testing.TB }

@@ -237,6 +237,13 @@ func (c *Controller) handle() {
 	c.cfg.Link.Handle("pair.switch", own(func(ctx context.Context, _ string, req []byte) ([]byte, error) {
 		return nil, c.Switchover(ctx, string(req))
 	}))
+	c.cfg.Link.Handle("pair.remove", own(func(_ context.Context, node string, _ []byte) ([]byte, error) {
+		if c.cfg.Book.Facts().Primary != node {
+			return nil, errors.New("only the primary of this pair removes this node")
+		}
+		c.log.Warn("the other node removes this one from the pair; what is here is put aside", "node", node)
+		return nil, c.Leave()
+	}))
 	c.cfg.Link.Handle("pair.leave", own(func(context.Context, string, []byte) ([]byte, error) {
 		c.mu.Lock()
 		c.peer.left = true

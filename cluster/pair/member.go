@@ -68,11 +68,13 @@ func (c *Controller) Join(cluster string, self, peer Member, history History, ep
 	return c.changed()
 }
 
-// SetWitness names the witness, nil for none.
-func (c *Controller) SetWitness(m *Member) error {
-	c.act.Lock()
-	defer c.act.Unlock()
-	return c.setWitness(m)
+// Introduce lets this node reach a witness that the set-up does not name: one that is being added or
+// removed. nil ends that. Who is asked follows the set-up alone, on both nodes.
+func (c *Controller) Introduce(m *Member) error {
+	c.mu.Lock()
+	c.guest = m
+	c.mu.Unlock()
+	return c.pin()
 }
 
 func (c *Controller) setWitness(m *Member) error {
@@ -110,53 +112,95 @@ func (c *Controller) InSync() (bool, string) {
 	return true, ""
 }
 
-// Remove ends the pair and keeps this node, which must be the one that serves. dead: the other node is
-// not asked for a last comparison.
-func (c *Controller) Remove(ctx context.Context, dead bool) error {
+// Remove ends the pair and keeps this node, which must be the one that serves. The arbiter is asked,
+// so that it refuses the other node from then on, and the other node is told and must say that it has
+// left; told reports that. dead: neither is waited for, the administrator says that the node is gone.
+func (c *Controller) Remove(ctx context.Context, dead bool) (told bool, err error) {
 	c.act.Lock()
 	defer c.act.Unlock()
 	f := c.cfg.Book.Facts()
 	switch {
 	case f.State == Single:
-		return deny("mpctl ha create", "this node is not part of a pair")
+		return false, deny("mpctl ha create", "this node is not part of a pair")
 	case f.Primary != f.Self.ID || f.State != Solo && f.State != Paired:
-		return deny("mpctl ha switchover "+f.Self.ID, "only the primary can remove the other node; it is %s", f.Primary)
+		return false, deny("mpctl ha switchover "+f.Self.ID, "only the primary can remove the other node; it is %s", f.Primary)
 	}
-	if !dead {
+	if !dead && !f.Parted {
 		if ok, why := c.InSync(); !ok {
-			return deny("mpctl ha wait --for sync", "%s", why)
+			return false, deny("mpctl ha wait --for sync", "%s", why)
 		}
 	}
-	c.mu.Lock()
-	c.removing = c.now() + removeTime
-	c.mu.Unlock()
-	if err := c.cfg.Book.Update(func(f *Facts) error {
-		if f.State == Paired {
-			f.Epoch++
-			s := c.cfg.Node.Status()
-			f.History = append(f.History, Branch{Epoch: f.Epoch, Owner: f.Self.ID, Index: s.LastIndex, Term: s.Term, Reason: "the pair was ended", Time: c.cfg.Wall().UTC()})
+	c.noReturn(removeTime)
+	if f.State == Paired { // alone from here on, whatever comes
+		if err := c.part(ctx, f, dead); err != nil {
+			c.noReturn(0)
+			return false, err
 		}
-		f.State = Solo // alone from here on, whatever comes
-		return nil
-	}); err != nil {
-		return err
 	}
-	c.align(c.cfg.Book.Facts())
+	if told = f.Parted; !told {
+		err := c.tellRemoved(ctx, f)
+		if told = err == nil; !told && !dead {
+			c.noReturn(0)
+			return false, deny(fmt.Sprintf("mpctl ha remove %s again when both are in sync, or if it is lost for good: mpctl ha remove %s --dead --confirm=%s", f.Peer.ID, f.Peer.ID, f.Peer.ID),
+				"%s did not say that it has left, and could take over later: %v. The pair is kept; this node serves alone until %s has followed again", f.Peer.ID, err, f.Peer.ID)
+		}
+	}
 	c.copyTo("")
 	rctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if !c.cfg.Node.IsLeader() {
-		return errors.New("this node does not lead the log yet; repeat the command")
+		return told, errors.New("this node does not lead the log yet; repeat the command")
 	}
 	if err := c.cfg.Node.Remove(rctx, f.Peer.ID); err != nil {
-		return fmt.Errorf("the other node could not be taken out of the log; repeat the command: %w", err)
+		return told, fmt.Errorf("the other node could not be taken out of the log; repeat the command: %w", err)
+	}
+	return told, nil
+}
+
+// part makes this node the one that serves alone, so that the pair can be ended. An arbiter that keeps
+// a record must have written that down first: the other node would be granted otherwise.
+func (c *Controller) part(ctx context.Context, f Facts, dead bool) error {
+	c.asking.Lock()
+	defer c.asking.Unlock()
+	s := c.cfg.Node.Status()
+	actx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	arb := c.cfg.Arbiter(c.cfg.Hooks.Setup())
+	lasting, err := arb.RequestSolo(actx, SoloRequest{
+		Cluster: f.Cluster, Node: f.Self.ID, Epoch: f.Epoch + 1, Turn: f.Turn, Primary: c.covered(), LastIndex: s.LastIndex,
+	})
+	switch {
+	case err != nil && lasting && !dead:
+		return deny("start the "+arb.Name()+", or do without it: mpctl ha witness remove", "the %s was not told that this node goes on alone, and could let %s take over: %v", arb.Name(), f.Peer.ID, err)
+	case err != nil:
+		c.log.Info("the pair is ended without the arbiter's word", "arbiter", arb.Name(), "err", err)
+	}
+	if !c.becomeSolo(f, false, "the pair was ended", s) {
+		return errors.New("the decision could not be kept; see the log")
 	}
 	return nil
+}
+
+// tellRemoved has the other node leave, and returns without an error when it has written that down.
+func (c *Controller) tellRemoved(ctx context.Context, f Facts) error {
+	tctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	if _, err := c.cfg.Link.Call(tctx, f.Peer.ID, "pair.remove", nil); err != nil {
+		return err
+	}
+	return c.cfg.Book.Update(func(now *Facts) error { now.Parted = true; return nil })
 }
 
 // removeTime is how long a node that was removed is not taken in again by itself, so that the
 // rest of its removal can be done.
 const removeTime = 30 * time.Second
+
+func (c *Controller) noReturn(d time.Duration) {
+	now := c.now()
+	c.mu.Lock()
+	c.removing = now + d
+	c.mu.Unlock()
+}
 
 func (c *Controller) ending() bool {
 	now := c.now()
@@ -208,6 +252,10 @@ func (c *Controller) Leave() error {
 	}); err != nil {
 		return err
 	}
+	now := c.now()
+	c.mu.Lock()
+	c.parted = now
+	c.mu.Unlock()
 	c.kick()
 	return nil
 }

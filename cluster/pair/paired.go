@@ -3,6 +3,7 @@ package pair
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -42,7 +43,7 @@ func (c *Controller) stepPrimary(ctx context.Context, f Facts) {
 		}
 	}
 	if f.Report && fresh && c.every("report", 2*c.cfg.Timing.Frame) {
-		c.report(ctx, f)
+		c.report(ctx, f, h)
 	}
 	if !c.lead(ctx, f, fresh) {
 		if !c.covered() {
@@ -63,7 +64,7 @@ func (c *Controller) stepPrimary(ctx context.Context, f Facts) {
 		c.serve(Serving{Accept: true}, "the floating address could not be taken: "+err.Error(), "find out who has it: mpctl ha show")
 		return
 	}
-	c.serve(Serving{Accept: true, Address: c.held()}, c.warnings(f, h), "")
+	c.serve(Serving{Accept: true, Address: c.held()}, c.warning(f), "")
 }
 
 func (c *Controller) held() bool {
@@ -72,10 +73,19 @@ func (c *Controller) held() bool {
 	return c.holds
 }
 
-// warnings are what does not stop anything.
-func (c *Controller) warnings(f Facts, h Hello) string {
-	if f.Report {
-		return "the arbiter does not know yet that both nodes are in sync: " + c.refusal()
+// warning is what does not stop anything. The other node learns of its vote by a hello, and signs
+// then that both are in sync: only what lasts is worth a word.
+func (c *Controller) warning(f Facts) string {
+	now := c.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !f.Report:
+		c.unreported = 0
+	case c.unreported == 0:
+		c.unreported = now
+	case now-c.unreported > 2*c.cfg.Timing.Silent+c.cfg.Timing.Term:
+		return "the arbiter does not know yet that both nodes are in sync: " + c.arbiterErr
 	}
 	return ""
 }
@@ -205,6 +215,11 @@ func (c *Controller) askSolo(ctx context.Context, f Facts, r SoloRequest, why st
 	lasting, err := arb.RequestSolo(actx, r)
 	cancel()
 	c.arbiter(err)
+	c.mu.Lock()
+	if c.refused = ""; err != nil {
+		c.refused = err.Error()
+	}
+	c.mu.Unlock()
 	if err != nil {
 		c.align(c.cfg.Book.Facts())
 		if errors.Is(err, errPartition) && !f.Stale {
@@ -212,9 +227,9 @@ func (c *Controller) askSolo(ctx context.Context, f Facts, r SoloRequest, why st
 				c.log.Error("pair", "err", err)
 			}
 		}
-		if c.every("arbiter log", 10*time.Second) {
+		c.sayOnce(fmt.Sprint(f.State, f.Epoch, f.Turn), "asked: "+err.Error(), func() {
 			c.log.Warn("not allowed to serve alone", "arbiter", arb.Name(), "why asked", why, "err", err)
-		}
+		})
 		return false
 	}
 	// A lasting grant must be used: from now on the other node would be refused. What was

@@ -77,7 +77,7 @@ func (c *Controller) update(why string, change func(*Facts)) bool {
 	}
 	f := c.cfg.Book.Facts()
 	c.mu.Lock()
-	c.verdict, c.released, c.handed, c.upToDate = nil, false, false, 0
+	c.verdict, c.released, c.handed, c.upToDate, c.unreported = nil, false, false, 0, 0
 	c.mu.Unlock()
 	c.align(f)
 	c.log.Info("pair", "state", f.State, "epoch", f.Epoch, "turn", f.Turn, "primary", f.Primary, "why", why)
@@ -228,7 +228,7 @@ func (c *Controller) promote(ctx context.Context, f Facts) {
 }
 
 // report tells the arbiter that both nodes are in sync, with both signatures.
-func (c *Controller) report(ctx context.Context, f Facts) {
+func (c *Controller) report(ctx context.Context, f Facts, h Hello) {
 	if !c.votes(f.Peer.ID) {
 		pctx, cancel := context.WithTimeout(ctx, c.cfg.Timing.Silent)
 		defer cancel()
@@ -236,6 +236,9 @@ func (c *Controller) report(ctx context.Context, f Facts) {
 			c.log.Warn("the other node could not be made a voter", "err", err)
 		}
 		return
+	}
+	if h.State != Paired || h.Epoch != f.Epoch || h.Turn != f.Turn {
+		return // it would not sign yet
 	}
 	rctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()

@@ -186,15 +186,20 @@ func (c *Controller) Recover(ctx context.Context, force bool) error {
 func (c *Controller) arbiter(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.arbiterAt, c.arbiterOK, c.arbiterErr = c.now(), err == nil, ""
+	c.arbiterAt, c.arbiterErr = c.now(), ""
 	if err != nil {
 		c.arbiterErr = err.Error()
 	}
 }
 
+// refusal is why this node may not serve alone: the answer to its question, whatever the contact
+// says that keeps a claim fresh meanwhile.
 func (c *Controller) refusal() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.refused != "" {
+		return c.refused
+	}
 	return c.arbiterErr
 }
 

@@ -131,6 +131,22 @@ type Enrol struct {
 	Solo    bool   `json:"solo"` // the primary serves alone now
 }
 
+var errNoMember = errors.New("only a node of the pair that this witness belongs to may do that")
+
+// member tells whether node is one of the pair.
+func (w *Witness) member(node string) bool {
+	return slices.ContainsFunc(w.Record().Nodes, func(n Node) bool { return n.ID == node })
+}
+
+// mayEnrol refuses an enrolment by a node that is not of that pair: whoever has been introduced
+// with a token is pinned until the next start.
+func (w *Witness) mayEnrol(node string, e Enrol) error {
+	if !slices.ContainsFunc(e.Nodes, func(n Node) bool { return n.ID == node }) || w.Record().Cluster != "" && !w.member(node) {
+		return errNoMember
+	}
+	return nil
+}
+
 // Enrol takes a pair in. An empty record knows of nobody who is in sync: until both nodes
 // say so nobody is granted, but for a primary that serves alone already.
 func (w *Witness) Enrol(e Enrol) error {
@@ -280,14 +296,20 @@ func (w *Witness) Serve(h Handler) {
 		}
 		return nil, w.Contact(node, r)
 	})
-	h.Handle("witness.enrol", func(_ context.Context, _ string, req []byte) ([]byte, error) {
+	h.Handle("witness.enrol", func(_ context.Context, node string, req []byte) ([]byte, error) {
 		var e Enrol
 		if err := json.Unmarshal(req, &e); err != nil {
+			return nil, err
+		}
+		if err := w.mayEnrol(node, e); err != nil {
 			return nil, err
 		}
 		return nil, w.Enrol(e)
 	})
 	h.Handle("witness.forget", func(_ context.Context, node string, _ []byte) ([]byte, error) {
+		if w.Record().Cluster != "" && !w.member(node) {
+			return nil, errNoMember
+		}
 		return nil, w.Forget()
 	})
 	h.Handle("witness.show", func(context.Context, string, []byte) ([]byte, error) {

@@ -1,7 +1,9 @@
 package witness_test
 
 import (
+	"context"
 	"crypto/ed25519"
+	"encoding/json"
 	"errors"
 	"testing"
 	"time"
@@ -142,5 +144,42 @@ func TestReportSigned(t *testing.T) {
 	r.Signatures = map[string][]byte{"a": ed25519.Sign(b.keys["a"], r.Statement())}
 	if err := b.w.Pair("a", r); !errors.Is(err, pair.ErrRefused) || b.w.Record().Epoch != 1 {
 		t.Errorf("taken without b's signature: %v, %+v", err, b.w.Record())
+	}
+}
+
+// handlers keeps what a witness serves.
+type handlers map[string]func(context.Context, string, []byte) ([]byte, error)
+
+func (h handlers) Handle(method string, f func(context.Context, string, []byte) ([]byte, error)) {
+	h[method] = f
+}
+
+// Who is pinned only because it has had the token, and is no node of the pair, changes nothing.
+func TestOnlyMembers(t *testing.T) {
+	b := enrolled(t)
+	h := handlers{}
+	b.w.Serve(h)
+	ctx := context.Background()
+	e := witness.Enrol{Cluster: "c", Primary: "evil", Nodes: []witness.Node{{ID: "a"}, {ID: "evil"}}}
+	raw, err := json.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for method, req := range map[string][]byte{"witness.enrol": raw, "witness.forget": nil} {
+		if _, err := h[method](ctx, "evil", req); err == nil {
+			t.Errorf("%s of a stranger was done", method)
+		}
+	}
+	if r := b.w.Record(); r.Cluster != "c" || len(r.Nodes) != 2 || r.Nodes[1].ID != "b" {
+		t.Fatalf("the record is now %+v", r)
+	}
+	if _, err := h["witness.forget"](ctx, "b", nil); err != nil || b.w.Record().Cluster != "" {
+		t.Errorf("a member could not end it: %v", err)
+	}
+	if _, err := h["witness.enrol"](ctx, "x", raw); err == nil {
+		t.Error("a pair was enrolled by a node that is not in it")
+	}
+	if _, err := h["witness.enrol"](ctx, "a", raw); err != nil {
+		t.Errorf("a new pair: %v", err)
 	}
 }

@@ -213,7 +213,7 @@ func (h *hooks) Setup() pair.Setup {
 	if err != nil {
 		return pair.Setup{Arbiter: string(model.ArbiterGateway)}
 	}
-	s := pair.Setup{Arbiter: string(p.Arbiter.Mode), StaleAuto: p.Arbiter.Mode == model.ArbiterGateway}
+	s := pair.Setup{Known: true, Arbiter: string(p.Arbiter.Mode), StaleAuto: p.Arbiter.Mode == model.ArbiterGateway}
 	if p.Arbiter.Fallback {
 		s.Fallback = "gateway"
 	}
