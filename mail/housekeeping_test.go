@@ -9,6 +9,8 @@ import (
 	"mailplusd/mail/model"
 	"mailplusd/mail/state"
 	"mailplusd/mail/state/statetest"
+	"mailplusd/mail/store"
+	"mailplusd/mail/store/segment"
 )
 
 // covers: I.13
@@ -41,5 +43,117 @@ func TestTrimAdminLog(t *testing.T) {
 	kept, err := state.AdminLog.List(st, "")
 	if err != nil || len(kept) != 241 {
 		t.Errorf("%d lines are kept, want 241 (10 days of 24 and the edge); %v", len(kept), err)
+	}
+}
+
+// What the other node's state and this one's have forgotten goes from this disk, too; what has come
+// and is named only later stays.
+func TestFollowerSweeps(t *testing.T) {
+	st, _ := statetest.Open(t)
+	bodies, err := segment.Open(segment.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { bodies.Close() })
+	hold := false
+	s := &Server{State: st, Bodies: bodies, leading: func() bool { return false }, hold: func() bool { return hold }, log: slog.New(slog.DiscardHandler)}
+	ctx := context.Background()
+	put := func(text string) segment.ID {
+		id, _, err := bodies.Put(ctx, []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	var box model.MailboxID
+	name := func(id segment.ID) {
+		if box == 0 {
+			if err := st.Do(ctx, []state.Operation{state.MailboxCreate{Account: 1, Name: "X"}}); err != nil {
+				t.Fatal(err)
+			}
+			if box, err = st.MailboxID(1, "X"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := st.Do(ctx, []state.Operation{state.Append{Mailbox: box, Items: []state.AppendItem{{Body: model.BodyID(id), Size: 1}}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept, late, garbage, again := put("named"), put("named later"), put("named by nothing"), put("stored again")
+	name(kept)
+	now := time.Now()
+	sweep := func() {
+		t.Helper()
+		if err := s.CollectBodies(ctx, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sweep()
+	young := put("came after the first look")
+	name(late)
+	put("stored again") // somebody is about to name it
+	now = now.Add(nameless)
+	hold = true
+	sweep()
+	if !bodies.Has(garbage) {
+		t.Fatal("removed although bodies are held")
+	}
+	hold = false
+	sweep()
+	for id, want := range map[segment.ID]bool{kept: true, late: true, young: true, again: true, garbage: false} {
+		if bodies.Has(id) != want {
+			t.Errorf("%s is there: %v, want %v", id, !want, want)
+		}
+	}
+	now = now.Add(nameless)
+	sweep()
+	if bodies.Has(young) {
+		t.Error("what nothing has named for an hour stays")
+	}
+}
+
+// Mail that a merge has recovered goes after 30 days, by the node that acts, and nothing else does.
+func TestEmptyRecovered(t *testing.T) {
+	st, _ := statetest.Open(t)
+	leads := false
+	s := &Server{State: st, Store: store.New(st, nil), leading: func() bool { return leads }, log: slog.New(slog.DiscardHandler)}
+	ctx := context.Background()
+	for _, name := range []string{state.RecoveredMailbox, "Other"} {
+		for account := model.AccountID(1); account <= 2; account++ {
+			if err := st.Do(ctx, []state.Operation{state.MailboxCreate{Account: account, Name: name}}); err != nil {
+				t.Fatal(err)
+			}
+			box, err := st.MailboxID(account, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := st.Do(ctx, []state.Operation{state.Append{Mailbox: box, Items: []state.AppendItem{{Body: model.BodyID{1}, Size: 1, Date: 1}}}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	count := func(name string) (n uint32) {
+		t.Helper()
+		boxes, err := st.MailboxesNamed(name)
+		if err != nil || len(boxes) != 2 {
+			t.Fatal(boxes, err)
+		}
+		return boxes[0].Messages + boxes[1].Messages
+	}
+	for _, tc := range []struct {
+		days int
+		lead bool
+		want uint32
+	}{{31, false, 2}, {29, true, 2}, {31, true, 0}} {
+		leads = tc.lead
+		if err := s.EmptyRecovered(ctx, time.Now().AddDate(0, 0, tc.days)); err != nil {
+			t.Fatal(err)
+		}
+		if got := count(state.RecoveredMailbox); got != tc.want {
+			t.Errorf("after %d days, acting %v: %d messages, want %d", tc.days, tc.lead, got, tc.want)
+		}
+	}
+	if count("Other") != 2 {
+		t.Error("other mail was removed")
 	}
 }

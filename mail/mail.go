@@ -62,18 +62,19 @@ type Server struct {
 	Listeners *Listeners
 	Commit    *commit.Committer
 
-	local   *localNetwork
-	log     *slog.Logger
-	leading func() bool
-	ready   func() bool
-	hold    func() bool
-	steer   func(string) wire.Steerer
-	smtp    *smtpd.Server
-	imap    *imapd.Server
-	pop3    *pop3d.Server
-	ctx     context.Context
-	cancel  context.CancelFunc
-	wg      sync.WaitGroup
+	local    *localNetwork
+	log      *slog.Logger
+	leading  func() bool
+	ready    func() bool
+	hold     func() bool
+	steer    func(string) wire.Steerer
+	suspects suspects
+	smtp     *smtpd.Server
+	imap     *imapd.Server
+	pop3     *pop3d.Server
+	ctx      context.Context
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
 }
 
 // New puts the server together; Start opens it to the world.

@@ -23,9 +23,11 @@ type StorageDigestOut struct {
 
 // StorageVerifyOut is what a scrub found.
 type StorageVerifyOut struct {
-	Bodies  int      `json:"bodies" col:"BODIES"`
-	Bytes   int64    `json:"bytes" col:"OCTETS"`
-	Damaged []string `json:"damaged" col:"DAMAGED"`
+	Bodies   int      `json:"bodies" col:"BODIES"`
+	Bytes    int64    `json:"bytes" col:"OCTETS"`
+	Found    int      `json:"found" col:"FOUND DAMAGED"`
+	Repaired int      `json:"repaired" col:"REPAIRED"`      // from the other node's copy
+	Damaged  []string `json:"damaged" col:"NOT REPAIRABLE"` // neither node has a good copy
 }
 
 // StorageCompactOut is what a compaction did.
@@ -39,6 +41,6 @@ type StorageCompactOut struct {
 var (
 	StorageShow    = op.New[op.None, StorageOut]("storage show", op.Spec{Summary: "show the store of message bodies on this node", Effect: op.Read, Local: true})
 	StorageDigest  = op.New[op.None, StorageDigestOut]("storage digest", op.Spec{Summary: "hash the whole state on this node, to compare it with the other node's", Effect: op.Read, Local: true})
-	StorageVerify  = op.New[op.None, StorageVerifyOut]("storage verify", op.Spec{Summary: "read every body and name damaged ones", Effect: op.Run, Alone: true, Local: true, Job: true})
+	StorageVerify  = op.New[op.None, StorageVerifyOut]("storage verify", op.Spec{Summary: "read every body; damaged ones are repaired from the other node, or named", Effect: op.Run, Alone: true, Local: true, Job: true})
 	StorageCompact = op.New[op.None, StorageCompactOut]("storage compact", op.Spec{Summary: "remove unused bodies and give their space back", Effect: op.Run, Alone: true, Local: true, Job: true})
 )

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/hex"
+	"time"
 
 	"mailplusd/admin/api"
 	"mailplusd/admin/job"
@@ -28,12 +29,13 @@ func (s *Server) storageVerify(ctx context.Context, c *Call, _ *op.None, p *job.
 	}
 	total := s.mail.Bodies.Stats().Bodies
 	st, err := s.mail.Bodies.Verify(ctx, func(done int) { p.Set(int64(done), total, "bodies", "") })
-	out := api.StorageVerifyOut{Bodies: st.Bodies, Bytes: st.Bytes}
+	out := api.StorageVerifyOut{Bodies: st.Bodies, Bytes: st.Bytes, Found: st.Repaired + len(st.Damaged), Repaired: st.Repaired, Damaged: []string{}}
 	for _, d := range st.Damaged {
 		out.Damaged = append(out.Damaged, d.Error())
 	}
 	if err == nil && len(st.Damaged) > 0 {
-		err = op.Errorf(op.Partial, "%d of %d bodies are damaged; they are not served", len(st.Damaged), st.Bodies)
+		err = op.Errorf(op.Partial, "%d of %d bodies are damaged, %d repaired from the other node; %d could not be repaired and are not served", out.Found, st.Bodies, st.Repaired, len(st.Damaged)).
+			With("bring the other node back and repeat, or restore these messages from a backup")
 	}
 	return out, err
 }
@@ -44,7 +46,7 @@ func (s *Server) storageCompact(ctx context.Context, c *Call, _ *op.None, p *job
 	}
 	before := s.mail.Bodies.Stats()
 	p.Set(0, 0, "", "removing bodies that nothing refers to")
-	if err := s.mail.CollectBodies(ctx); err != nil {
+	if err := s.mail.CollectBodies(ctx, time.Now()); err != nil {
 		return api.StorageCompactOut{}, err
 	}
 	st, err := s.mail.Bodies.Compact(ctx, 0.01, func(done, total int) {

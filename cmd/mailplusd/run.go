@@ -315,11 +315,18 @@ func (n *node) numbered() (uint16, bool) {
 	return uint16(f.Self.Number), f.State != pair.Single
 }
 
-// holdBodies tells whether unused bodies must stay: the other node is away, or has not merged yet.
+// holdBodies tells whether unused bodies must stay: the other node is away, or has not merged yet;
+// or this node's state is behind its log, so that what it does not name may be named there.
 func (n *node) holdBodies() bool {
-	s := n.book.Facts().State
-	return s != pair.Single && s != pair.Paired
+	if s := n.book.Facts().State; s != pair.Single && s != pair.Paired {
+		return true
+	}
+	s := n.cluster.Status()
+	return s.AppliedIndex+holdLag < s.LastIndex
 }
+
+// holdLag is some seconds' worth of entries.
+const holdLag = 1000
 
 func (n *node) later(f func()) { n.close = append(n.close, f) }
 

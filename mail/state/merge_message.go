@@ -164,7 +164,9 @@ func (m *merging) recover(in *MergeMessage) error {
 	m.rep.Counts.Recovered++
 	m.rep.Counts.Added-- // counted as recovered
 	m.line("a message of account %d was expunged here and changed there: kept in %q", in.Account, RecoveredMailbox)
-	if _, err := m.add(box, in, false); err != nil {
+	kept := *in
+	kept.SaveDate = m.entry.Time / 1e9 // it came into this mailbox now: RecoveredDays count from here
+	if _, err := m.add(box, &kept, false); err != nil {
 		return err
 	}
 	m.rep.Counts.Renumbered--

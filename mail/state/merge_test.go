@@ -16,9 +16,10 @@ import (
 // split is one mail system that was cut in two: a goes on, b is forced (unless a test says
 // otherwise). fork is the last entry in common.
 type split struct {
-	t    testing.TB
-	a, b *side
-	fork uint64
+	t     testing.TB
+	a, b  *side
+	fork  uint64
+	later time.Duration // how long after all that the two meet
 }
 
 // side is a state with its log.
@@ -132,6 +133,7 @@ func (x *split) both(check func(t testing.TB, merged *side, rep *MergeReport)) {
 	for _, d := range []struct{ loser, winner *side }{{x.a, x.b}, {x.b, x.a}} {
 		w := newSide(x.t, 0, d.winner.log.log)
 		w.seq.Add(1 << 41)
+		w.now = func() time.Time { return splitTime.Add(x.later) }
 		check(x.t, w, x.merge(d.loser, w))
 		x.accounts(w)
 	}
@@ -292,6 +294,7 @@ func TestSplitBothExpunge(t *testing.T) {
 
 func TestSplitExpungeAgainstFlags(t *testing.T) {
 	x := cut(t, true, three)
+	x.later = time.Hour
 	mustDo(t, x.a.State, Expunge{Mailbox: x.a.inbox(t), UIDs: []model.UID{1, 2}})
 	mustDo(t, x.b.State, flagOp(x.b.inbox(t), 1, model.FlagFlagged), flagOp(x.b.inbox(t), 2, model.FlagDeleted))
 	x.both(func(t testing.TB, w *side, rep *MergeReport) {
@@ -299,6 +302,16 @@ func TestSplitExpungeAgainstFlags(t *testing.T) {
 		want(t, w, RecoveredMailbox, fmt.Sprintf("[1:%d]", model.FlagFlagged))
 		if rep.Counts.Recovered != 1 || len(rep.Lines) == 0 {
 			t.Errorf("%+v", rep)
+		}
+		// It counts from the merge until it is removed, not from when it came in.
+		id, _ := w.MailboxID(1, RecoveredMailbox)
+		if _, err := w.View(id, 1, ^model.UID(0), func(m *model.MessageState) bool {
+			if m.SaveDate != splitTime.Add(time.Hour).Unix() {
+				t.Errorf("recovered at %v", time.Unix(m.SaveDate, 0).UTC())
+			}
+			return true
+		}); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package state
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"mailplusd/mail/model"
 
@@ -30,6 +31,41 @@ func (s *State) BodiesAfter(name model.BodyID, limit int) ([]model.BodyID, error
 		out = append(out, id)
 	}
 	return out, it.Error()
+}
+
+// KnowsBody tells whether anything in the state names a body, or did until it was dropped.
+func (s *State) KnowsBody(id model.BodyID) (bool, error) {
+	h := s.acquire()
+	defer h.release()
+	_, closer, err := h.Get(refKey(id))
+	if err == pebble.ErrNotFound {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, closer.Close()
+}
+
+// MailboxesNamed lists the mailboxes of a name, of all accounts.
+func (s *State) MailboxesNamed(name string) (out []model.Mailbox, err error) {
+	boxes, err := s.mailboxNumbers()
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range boxes {
+		m, err := s.Mailbox(id)
+		if errors.Is(err, ErrNotFound) {
+			continue // deleted meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		if m.Name == name {
+			out = append(out, m)
+		}
+	}
+	return out, nil
 }
 
 // RecentBodies calls fn for the bodies of the newest messages of every mailbox, up to perMailbox

@@ -173,6 +173,7 @@ func (k *keeps) isDamaged(id ID) bool {
 func (k *keeps) mended(id ID) {
 	k.mu.Lock()
 	delete(k.damaged, id)
+	k.until[id] = time.Now().Add(keepFor) // whoever wrote it may be about to name it
 	k.nDamaged.Store(int32(len(k.damaged)))
 	k.mu.Unlock()
 }
