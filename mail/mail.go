@@ -44,6 +44,8 @@ type Options struct {
 	// Fresh waits until this node knows everything that any node has acknowledged; an error
 	// says that it may not. nil: it always does.
 	Fresh func(context.Context) error
+	// MaildropElsewhere tells whether the other node serves a POP3 maildrop; nil: there is none.
+	MaildropElsewhere func(ctx context.Context, account model.AccountID) bool
 	// Failed logins and what follows from them are told to the other node; nil: there is none.
 	ShareLogin func(login.Event)
 }
@@ -67,8 +69,8 @@ type Server struct {
 	leading  func() bool
 	ready    func() bool
 	hold     func() bool
-	steer    func(string) wire.Steerer
 	suspects suspects
+	steer    func(string) wire.Steerer
 	smtp     *smtpd.Server
 	imap     *imapd.Server
 	pop3     *pop3d.Server
@@ -100,6 +102,7 @@ func New(o Options) (*Server, error) {
 	s.Commit = &commit.Committer{Store: s.Store, Log: s.MailLog, Now: time.Now}
 	s.newQueue(o.Node)
 	s.newProtocols()
+	s.pop3.Elsewhere = o.MaildropElsewhere
 	s.Listeners = &Listeners{Bind: o.Bind, Log: o.Log, Make: s.wireConfig, Open: s.serve}
 	return s, nil
 }
@@ -112,6 +115,9 @@ func (s *Server) newProtocols() {
 	s.pop3 = &pop3d.Server{Store: s.Store, Login: s.Login, Settings: s.State.Current, Log: s.log}
 	s.imap = &imapd.Server{Store: s.Store, Login: s.Login, Settings: s.State.Current, Log: s.log}
 }
+
+// MaildropInUse tells whether a POP3 session of this node has an account's maildrop.
+func (s *Server) MaildropInUse(account model.AccountID) bool { return s.pop3.InUse(account) }
 
 // Start opens the listeners, and keeps them and the certificates as the settings say.
 func (s *Server) Start() {

@@ -106,8 +106,13 @@ func (n *node) openPair(context.Context) error {
 		guards: map[string]*vip.Guard{}, held: map[netip.Prefix]*vip.Holder{},
 		vips:  n.vips,
 		moved: func(addrs []netip.Addr) { n.mail.Listeners.Float(addrs, n.state.Current()) },
-		leave: func(ctx context.Context, a netip.Addr) { n.mail.Listeners.Leave(ctx, a) },
-		cut:   func(a netip.Addr) { n.mail.Listeners.Cut(a) },
+		leave: func(ctx context.Context, a netip.Addr) {
+			var both sync.WaitGroup
+			both.Go(func() { n.sharing.Leave(ctx, a) })
+			n.mail.Listeners.Leave(ctx, a)
+			both.Wait()
+		},
+		cut: func(a netip.Addr) { n.mail.Listeners.Cut(a) },
 		clash: func(a netip.Addr, mac net.HardwareAddr) {
 			n.log.Error("another machine claims the floating address", "address", a, "mac", mac)
 		},
@@ -136,6 +141,13 @@ func (n *node) openPair(context.Context) error {
 	n.later(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
+		if f := n.book.Facts(); f.State != pair.Single && f.Primary != f.Self.ID {
+			// Once the other node knows that this one stops, their way is cut.
+			n.mail.Listeners.Pause(true)
+			bye, done := context.WithTimeout(ctx, peerTime)
+			n.goodbye(bye)
+			done()
+		}
 		ctl.Stop(ctx)
 		n.pair.Store(nil)
 		h.cancel()
@@ -303,8 +315,15 @@ func (h *hooks) Follow(node string, open bool) {
 
 // Serve implements pair.Hooks.
 func (h *hooks) Serve(s pair.Serving) {
-	h.n.accepting.Store(s.Accept)
+	was := h.n.accepting.Swap(s.Accept)
 	h.serving(s)
+	if was && !s.Accept {
+		h.wg.Go(func() { // who serves nothing any more says so, while the way to the clients is there
+			ctx, cancel := context.WithTimeout(h.ctx, peerTime)
+			defer cancel()
+			h.n.goodbye(ctx)
+		})
+	}
 }
 
 // Merge implements pair.Hooks.

@@ -296,7 +296,7 @@ func (n *node) openMail(context.Context) (err error) {
 	if n.link != nil {
 		n.sharing = newSharing(n)
 		n.later(n.sharing.Close)
-		o.Steer, o.ShareLogin = n.sharing.For, n.sharing.tell
+		o.Steer, o.ShareLogin, o.MaildropElsewhere = n.sharing.For, n.sharing.tell, n.sharing.maildrop
 	}
 	n.mail, err = mail.New(o)
 	if err != nil {

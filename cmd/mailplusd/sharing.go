@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -29,8 +31,11 @@ type sharing struct {
 }
 
 const (
-	loginMethod = "login.events"
-	loginQueue  = 4096 // events that wait for the other node; more are lost
+	loginMethod    = "login.events"
+	maildropMethod = "pop3.inuse"    // an account's number: does a session there have its maildrop?
+	leaveMethod    = "session.leave" // an address: end the sessions to it that were handed over
+	loginQueue     = 4096            // events that wait for the other node; more are lost
+	peerTime       = time.Second     // for its answer
 )
 
 func newSharing(n *node) *sharing {
@@ -67,6 +72,8 @@ func (s *sharing) policy() share.Policy {
 // start takes in the other node's sessions and events, and sends events, until Close.
 func (s *sharing) start() {
 	s.n.link.Handle(loginMethod, s.n.fromPeer(s.learn))
+	s.n.link.Handle(maildropMethod, s.n.fromPeer(s.inUse))
+	s.n.link.Handle(leaveMethod, s.n.fromPeer(s.leave))
 	s.l = peerOnly{s.n.link.Listen(transport.Session), s.n.book}
 	s.wg.Go(func() {
 		if err := s.Serve(s.l); err != nil && !errors.Is(err, net.ErrClosed) && s.ctx.Err() == nil {
@@ -121,6 +128,63 @@ func (s *sharing) send() {
 			s.n.log.Debug("failed logins were not told to the other node", "events", len(batch), "err", err)
 		}
 	}
+}
+
+// maildrop asks whether a POP3 session of the other node has an account's maildrop. A node that
+// does not answer serves nobody.
+func (s *sharing) maildrop(ctx context.Context, account model.AccountID) bool {
+	f := s.n.book.Facts()
+	if f.State != pair.Paired {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, peerTime)
+	defer cancel()
+	answer, err := s.n.link.Call(ctx, f.Peer.ID, maildropMethod, binary.BigEndian.AppendUint64(nil, uint64(account)))
+	return err == nil && len(answer) == 1 && answer[0] == 1
+}
+
+func (s *sharing) inUse(_ context.Context, _ string, req []byte) ([]byte, error) {
+	if len(req) != 8 {
+		return nil, errors.New("number of an account")
+	}
+	if s.n.mail.MaildropInUse(model.AccountID(binary.BigEndian.Uint64(req))) {
+		return []byte{1}, nil
+	}
+	return []byte{0}, nil
+}
+
+// Leave has the other node end the sessions that came to an address here and are served there,
+// between two commands: only it can tell their clients.
+func (s *sharing) Leave(ctx context.Context, a netip.Addr) {
+	f := s.n.book.Facts()
+	if f.State == pair.Single || f.Peer.ID == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, peerTime)
+	defer cancel()
+	if _, err := s.n.link.Call(ctx, f.Peer.ID, leaveMethod, a.AsSlice()); err != nil {
+		s.n.log.Debug("the other node did not end its sessions", "address", a, "err", err)
+	}
+}
+
+func (s *sharing) leave(ctx context.Context, _ string, req []byte) ([]byte, error) {
+	a, ok := netip.AddrFromSlice(req)
+	if !ok {
+		return nil, errors.New("address")
+	}
+	ctx, cancel := context.WithTimeout(ctx, peerTime)
+	defer cancel()
+	s.n.mail.Listeners.Leave(ctx, a)
+	return nil, nil
+}
+
+// goodbye ends the sessions that this node serves for the other one, between two commands.
+func (n *node) goodbye(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, v := range n.vips() {
+		all.Go(func() { n.mail.Listeners.Leave(ctx, v.Prefix.Addr()) })
+	}
+	all.Wait()
 }
 
 // learn takes over the other node's events.

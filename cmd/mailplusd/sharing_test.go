@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -379,6 +380,28 @@ func TestSharedSessions(t *testing.T) {
 		b.wait("the lock is cleared there, too", func(n *node) bool { return len(n.mail.Login.Locks()) == 0 })
 	})
 
+	t.Run("a maildrop has one session, whichever node serves it", func(t *testing.T) {
+		for _, first := range []string{fromA, fromB} {
+			second := map[string]string{fromA: fromB, fromB: fromA}[first]
+			pop := func(from, want string) *lineClient {
+				t.Helper()
+				c := dialFrom(t, from, at(2110))
+				c.cmd("USER alice")
+				if r, err := c.cmd("PASS " + devPassword); err != nil || !strings.HasPrefix(r, want) {
+					t.Errorf("from %s: %q %v, want %s", from, r, err, want)
+				}
+				return c
+			}
+			c := pop(first, "+OK")
+			pop(second, "-ERR [IN-USE]")
+			c.cmd("QUIT")
+			a.wait("the maildrop is free", func(n *node) bool {
+				return !n.mail.MaildropInUse(account(t, na)) && !nb.mail.MaildropInUse(account(t, nb))
+			})
+			pop(second, "+OK").cmd("QUIT")
+		}
+	})
+
 	t.Run("both states are the same", func(t *testing.T) {
 		ctx := context.Background()
 		if err := nb.proposer.Fresh(ctx); err != nil {
@@ -393,7 +416,7 @@ func TestSharedSessions(t *testing.T) {
 
 	t.Run("the other node's death ends its sessions, the next ones are served here", func(t *testing.T) {
 		nb.link.Close()
-		if rest, err := io.ReadAll(there.r); err != nil && !strings.Contains(err.Error(), "reset") {
+		if rest, err := io.ReadAll(there.r); err != nil || !strings.Contains(string(rest), "* BYE") {
 			t.Errorf("%v, %q", err, rest)
 		}
 		c := imapFrom(t, fromB, at(2143))
@@ -401,4 +424,53 @@ func TestSharedSessions(t *testing.T) {
 		c.imap("NOOP")
 		here.imap("NOOP")
 	})
+}
+
+func account(t testing.TB, n *node) model.AccountID {
+	t.Helper()
+	u, err := state.Users.Get(n.state, "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.ID
+}
+
+// TestSharedGoodbye: a session in TLS that the other node serves hears of a planned end.
+func TestSharedGoodbye(t *testing.T) {
+	offset := freeOffset(t)
+	a, b := livePair(t, offset)
+	fromA, fromB := sources()
+	session := func(from string, holder *living) *tls.Conn {
+		t.Helper()
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
+		c, err := d.Dial("tcp", fmt.Sprintf("%s:%d", floatingAddress.Addr(), 2993+offset))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(60 * time.Second))
+		tc := tls.Client(c, &tls.Config{InsecureSkipVerify: true})
+		if _, err := tc.Read(make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		holder.wait("it is handed over", func(n *node) bool { return n.away("imaps") == 1 })
+		return tc
+	}
+	hears := func(what string, c net.Conn) {
+		t.Helper()
+		if rest, err := io.ReadAll(c); !strings.Contains(string(rest), "* BYE") {
+			t.Errorf("%s: %q %v", what, rest, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c := session(fromB, a)
+	if err := a.node().ctl.Switchover(ctx, "b"); err != nil {
+		t.Fatal(err)
+	}
+	hears("a switchover", c)
+	b.wait("b holds the address and shares", func(n *node) bool { return len(n.floating.Held()) == 1 && n.sharing.policy().Peer == "a" })
+	c = session(fromA, b)
+	a.stop()
+	hears("a clean stop of the node that serves", c)
 }

@@ -38,23 +38,39 @@ type Server struct {
 	Login    Authenticator
 	Settings func() *model.Settings
 	Log      *slog.Logger
+	// Elsewhere tells whether the other node of a pair serves a maildrop; nil: there is no other node.
+	Elsewhere func(ctx context.Context, account model.AccountID) bool
 
 	mu    sync.Mutex
 	locks map[model.AccountID]bool // maildrops in use (RFC 1939 §3)
 }
 
-// lock takes an account's maildrop; false when another session has it.
-func (s *Server) lock(id model.AccountID) bool {
+// lock takes an account's maildrop; false when another session has it, here or on the other node.
+// It is taken here before the other node is asked: of two that ask each other at least one
+// finds the other's.
+func (s *Server) lock(ctx context.Context, id model.AccountID) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.locks == nil {
 		s.locks = map[model.AccountID]bool{}
 	}
-	if s.locks[id] {
+	taken := s.locks[id]
+	s.locks[id] = true
+	s.mu.Unlock()
+	if taken {
 		return false
 	}
-	s.locks[id] = true
+	if s.Elsewhere != nil && s.Elsewhere(ctx, id) {
+		s.unlock(id)
+		return false
+	}
 	return true
+}
+
+// InUse tells whether a session of this node has an account's maildrop.
+func (s *Server) InUse(id model.AccountID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.locks[id]
 }
 
 func (s *Server) unlock(id model.AccountID) {

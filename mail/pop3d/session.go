@@ -235,7 +235,7 @@ func (ss *session) authenticate(mech, user string, password []byte) error {
 	if err != nil {
 		return err
 	}
-	if !ss.srv.lock(acc.ID) {
+	if !ss.srv.lock(ss.ctx, acc.ID) {
 		return errInUse
 	}
 	if err := ss.open(acc); err != nil {

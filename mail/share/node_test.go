@@ -21,6 +21,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// listenerName is that of the nodes' listeners.
+var listenerName = "echo"
+
 // patience bounds every wait; a test that reaches it fails.
 const patience = 30 * time.Second
 
@@ -58,7 +61,10 @@ func (n *node) serve(c net.Conn) {
 			return
 		}
 		if string(line) == "close" {
-			w.WriteString("bye\n")
+			w.WriteString(map[string]string{"echo": "bye\n", "imap": "* BYE now\n"}[listenerName])
+			if listenerName == "smtp" {
+				w.WriteString("221 bye\n")
+			}
 			return
 		}
 		if string(line) == "flood" {
@@ -96,7 +102,7 @@ func one(t testing.TB, name string, change []func(*wire.Config)) *node {
 		t.Fatal(err)
 	}
 	n.policy.Store(&share.Policy{})
-	open := func(listener string) (func(net.Conn) error, bool) { return n.l.Inject, listener == "echo" }
+	open := func(listener string) (func(net.Conn) error, bool) { return n.l.Inject, listener == listenerName }
 	n.taker.Store(&open)
 	n.Sharer = share.New(share.Options{
 		Policy: func() share.Policy { return *n.policy.Load() },
@@ -105,7 +111,7 @@ func one(t testing.TB, name string, change []func(*wire.Config)) *node {
 		},
 		Taker: func(l string) (func(net.Conn) error, bool) { return (*n.taker.Load())(l) },
 	})
-	cfg := wire.Config{Steer: n.For("echo")}
+	cfg := wire.Config{Steer: n.For(listenerName)}
 	for _, f := range change {
 		f(&cfg)
 	}

@@ -1,6 +1,7 @@
 package share
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -24,12 +25,34 @@ const (
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, bigBuf); return &b }}
 
-// relay copies both ways until either end has gone, and closes both.
-func relay(client net.Conn, early []byte, peer *stream) {
+// farewells are what a client may be told at any time in clear text, when the node that served it
+// has died: RFC 5321 §3.8 and RFC 9051 §7.1.5. POP3 has no such word.
+var farewells = map[string]string{
+	"smtp":       "421 4.3.2 the server has stopped, connect again\r\n",
+	"submission": "421 4.3.2 the server has stopped, connect again\r\n",
+	"imap":       "* BYE the server has stopped, connect again\r\n",
+}
+
+// parting tells whether a server ends the session with these lines. The end of the peer's connection
+// does not tell: that of a dead process looks like an orderly one.
+func parting(b []byte) bool {
+	for line := range bytes.Lines(b) {
+		for _, word := range []string{"221", "421", "* BYE"} {
+			if bytes.HasPrefix(line, []byte(word)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// relay copies both ways until either end has gone, and closes both. When the peer dies the client
+// is told farewell, unless it speaks TLS with the peer.
+func relay(client net.Conn, early []byte, peer *stream, farewell string) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		down(client, peer)
+		down(client, peer, farewell)
 	}()
 	up(client, early, peer)
 	<-done
@@ -44,6 +67,9 @@ func up(client net.Conn, early []byte, peer *stream) {
 	send := func(b []byte) {
 		if lost || len(b) == 0 {
 			return
+		}
+		if len(b) > 1 && b[0] == 0x16 && b[1] == 3 { // a TLS handshake (RFC 8446 §5.1); no command begins so
+			peer.secret.Store(true)
 		}
 		if _, err := peer.Write(b); err != nil {
 			lost = true
@@ -125,9 +151,10 @@ func reader(c net.Conn) func() (b *[]byte, n int, err error) {
 
 // down copies from the peer to the client. When the peer has ended the session, the client
 // hears so and has a moment to close.
-func down(client net.Conn, peer *stream) {
+func down(client net.Conn, peer *stream, farewell string) {
 	small := make([]byte, smallBuf)
 	var big *[]byte
+	partly, parted := true, false // the client is within a line; has been told that the session ends
 	defer func() {
 		if big != nil {
 			buffers.Put(big)
@@ -141,6 +168,7 @@ func down(client net.Conn, peer *stream) {
 		}
 		n, err := peer.Read(b)
 		if n > 0 {
+			partly, parted = b[n-1] != '\n', parting(b[max(0, n-smallBuf):n])
 			_ = client.SetWriteDeadline(time.Now().Add(writeLimit))
 			if _, werr := client.Write(b[:n]); werr != nil {
 				peer.Close()
@@ -156,6 +184,10 @@ func down(client net.Conn, peer *stream) {
 			big = nil
 			_ = peer.SetReadDeadline(time.Time{})
 		case err != nil:
+			if farewell != "" && !partly && !parted && !peer.secret.Load() {
+				_ = client.SetWriteDeadline(time.Now().Add(lingerFor))
+				_, _ = io.WriteString(client, farewell)
+			}
 			if c, ok := client.(interface{ CloseWrite() error }); ok {
 				_ = c.CloseWrite()
 			}

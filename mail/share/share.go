@@ -187,7 +187,7 @@ func (t steerer) Open(h wire.Handover) (wire.Relay, error) {
 	t.count.outNow.Add(1)
 	return func() {
 		defer t.count.outNow.Add(-1)
-		relay(h.Conn, h.Early, st)
+		relay(h.Conn, h.Early, st, farewells[t.listener])
 	}, nil
 }
 

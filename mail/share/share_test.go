@@ -166,6 +166,36 @@ func TestPeerDies(t *testing.T) {
 	})
 }
 
+// TestFarewell: where the protocol allows it, a client hears that the node that served it has died; a
+// session that has ended by itself is not added to, nor one in TLS.
+func TestFarewell(t *testing.T) {
+	defer func() { listenerName = "echo" }()
+	for _, tc := range []struct {
+		listener string
+		tls      bool
+		want     string
+	}{{"smtp", false, "421 4.3.2 "}, {"imap", false, "* BYE "}, {"pop3", false, ""}, {"smtp", true, ""}} {
+		listenerName = tc.listener
+		a, b := two(t)
+		a.handsAll(b)
+		c, orderly := dial(t, a, "127.0.0.1"), dial(t, a, "127.0.0.1")
+		c.greeting(b, a)
+		orderly.greeting(b, a)
+		if tc.tls {
+			c.echo("\x16\x03\x01") // as a handshake begins
+		}
+		io.WriteString(orderly, "close\n")
+		if rest, err := io.ReadAll(orderly.r); err != nil || strings.Count(string(rest), "\n") > 1 {
+			t.Errorf("%s: an orderly end: %q %v", tc.listener, rest, err)
+		}
+		b.link.Close()
+		rest, err := io.ReadAll(c.r)
+		if err != nil || tc.want == "" && len(rest) > 0 || !strings.HasPrefix(string(rest), tc.want) {
+			t.Errorf("%s, TLS %v: %q %v, want %q", tc.listener, tc.tls, rest, err, tc.want)
+		}
+	}
+}
+
 // TestHolderDies: on the node that serves, a session ends with the node that accepted.
 func TestHolderDies(t *testing.T) {
 	a, b := two(t)

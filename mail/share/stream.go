@@ -3,12 +3,14 @@ package share
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
 // stream is a session on the link. On the node that serves, its addresses are the client's.
 type stream struct {
 	net.Conn
-	client, local net.Addr // nil: the link's own
+	client, local net.Addr    // nil: the link's own
+	secret        atomic.Bool // the client speaks TLS with the node that serves
 
 	mu     sync.Mutex
 	closed bool
