@@ -52,6 +52,7 @@ type HAInviteOut struct {
 	Expires     string   `json:"expires" col:"EXPIRES"`
 	Fingerprint string   `json:"fingerprint" col:"KEY"`
 	Addresses   []string `json:"addresses" col:"ADDRESSES"`
+	Volumes     []string `json:"volumes" col:"VOLUMES"` // path, free, total; the one of --data is marked
 }
 
 // HAInviteIn says how long.
@@ -63,12 +64,9 @@ type HAInviteIn struct {
 type HACreateIn struct {
 	Peer        string    `json:"peer" flag:"peer" required:"true" help:"address of the secondary, HOST or HOST:PORT of its link"`
 	VIP         string    `json:"vip" flag:"vip" required:"true" help:"floating address, such as 192.0.2.10 or 192.0.2.10/24; several with commas"`
-	Token       op.Secret `json:"token" secret:"invite" optional:"true" help:"token that mpctl ha invite printed on the secondary"`
-	PeerUser    string    `json:"peer_user" flag:"peer-user" help:"administrator of the secondary, instead of a token"`
-	Password    op.Secret `json:"password" secret:"password" optional:"true" help:"password of the administrator of the secondary"`
-	Fingerprint string    `json:"fingerprint" flag:"fingerprint" help:"key of the secondary, as mpctl ha invite shows it there; needed with --peer-user"`
+	Token       op.Secret `json:"token" secret:"invite" help:"token that mpctl ha invite printed on the secondary: the word of its administrator"`
 	Address     string    `json:"address" flag:"address" help:"address of this node on which the other reaches its link (default: the one that leads to the peer)"`
-	PeerStorage string    `json:"peer_storage" flag:"peer-storage" help:"volume of the secondary for mail: one of those that ha precheck lists (default: where its data directory is)"`
+	PeerStorage string    `json:"peer_storage" flag:"peer-storage" help:"volume of the secondary that is to hold the mail, as mpctl ha invite lists it there: another one than that of its --data is refused"`
 	Arbiter     string    `json:"arbiter" flag:"arbiter" enum:"gateway,manual" default:"gateway" help:"who decides that a node may go on alone: the network around it, or the administrator; a witness is added later"`
 	Targets     []string  `json:"targets" flag:"target" help:"addresses that must answer for the gateway rule (default: the default gateway)"`
 }
@@ -203,7 +201,7 @@ var (
 	HASwitchover = op.New[HANodeIn, HAShowOut]("ha switchover", op.Spec{Summary: "make a node the primary: the floating address goes there", Effect: op.Run, Alone: true, Local: true,
 		Examples: []string{"mpctl ha switchover node2"}})
 	HARemove = op.New[HARemoveIn, HAShowOut]("ha remove", op.Spec{Summary: "end the pair and keep this node", Effect: op.Delete, Alone: true, Local: true, Confirm: op.ConfirmName,
-		Help: "Mail is synchronised once more; the floating address is given up by both nodes. The removed node keeps what it has and serves nothing.\nWith --dead the other node is not asked: what only it has is lost with it."})
+		Help: "Mail is synchronised once more; the floating address is given up by both nodes. The removed node is told, keeps what it has and serves nothing.\nWith --dead the other node is not waited for: what only it has is lost with it, and if it still runs where it does not reach this node,\nit may take the floating address and serve old mail: erase it or keep it off."})
 	HARecover = op.New[HARecoverIn, HAShowOut]("ha recover", op.Spec{Summary: "serve alone on your word, when the arbiter can't give its own", Effect: op.Run, Alone: true, Local: true, Confirm: op.ConfirmName,
 		Help: "The last resort. Be sure that the other node does not serve. Mail that only the other node has is not seen until it comes back; then both histories are merged and nothing is lost."})
 	HAWait        = op.New[HAWaitIn, HAShowOut]("ha wait", op.Spec{Summary: "wait until the pair is where it should be", Effect: op.Read, Early: true, Local: true})

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 	"mailplusd/admin/auth"
 	"mailplusd/admin/op"
 	"mailplusd/cluster/pair"
+	"mailplusd/cluster/transport"
 	"mailplusd/mail/model"
 	"mailplusd/mail/state"
 )
@@ -163,5 +165,34 @@ func TestConditionsRefuse(t *testing.T) {
 				t.Errorf("%v, want %q", err, tc.want)
 			}
 		})
+	}
+}
+
+// TestVolume: a secondary whose volume is too small is refused, with both sizes, before anything is done.
+func TestVolume(t *testing.T) {
+	// covers: R11.37
+	own := nodeFacts{Initialised: true, State: string(pair.Single), Prefix: "192.0.2.1/24", Mail: 40 << 30}
+	for free, want := range map[int64]string{
+		50<<30 + 64<<20: "",
+		49 << 30:        "storage (b): 40 GB of mail need 50 GB free, and there is /srv: 49 GB free of 100 GB (data directory /srv/mail)",
+	} {
+		extra, err := json.Marshal(nodeFacts{State: string(pair.Single), Prefix: "192.0.2.2/24", Data: volume{Path: "/srv", Dir: "/srv/mail", Free: free, Total: 100 << 30}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &Server{node: "a"}
+		peer := &transport.PairResult{ID: "b", Hello: transport.Hello{Extra: extra}}
+		err = worst(s.conditions(context.Background(), &HA{}, own, peer, nil, netip.AddrPort{}))
+		if want == "" && err != nil || want != "" && (err == nil || err.Error() != want) {
+			t.Errorf("%d free: %v, want %q", free, err, want)
+		}
+	}
+	dir := t.TempDir()
+	list := volumes(dir)
+	if list[0].Dir != dir || list[0].Total <= 0 || list[0].Free > list[0].Total || !strings.HasPrefix(dir, list[0].Path) {
+		t.Errorf("%+v", list)
+	}
+	if got := unescape(`/a\040b\\`); got != `/a b\\` {
+		t.Errorf("%q", got)
 	}
 }

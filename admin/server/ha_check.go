@@ -60,7 +60,8 @@ type nodeFacts struct {
 	Interface   string   `json:"interface"`
 	Problem     string   `json:"problem,omitempty"`  // of that address: DHCP, PPPoE …
 	Managers    []string `json:"managers,omitempty"` // other HA managers that run there
-	Storage     []string `json:"storage,omitempty"`
+	Data        volume   `json:"data"`               // where its mail is, or would be
+	Mail        int64    `json:"mail,omitempty"`     // octets of mail and state that it has
 }
 
 // ownFacts looks at this node; addr is the address on which the other reaches it.
@@ -68,7 +69,7 @@ func (s *Server) ownFacts(h *HA, addr netip.Addr) nodeFacts {
 	set := s.mail.State.Current()
 	f := nodeFacts{
 		Initialised: set.System.SetUp != 0, State: string(h.Book.Facts().State), Source: set.System.Source, Formats: h.Formats,
-		Managers: vip.OtherManagers(), Storage: []string{s.data},
+		Managers: vip.OtherManagers(), Data: volumeOf(s.data), Mail: s.mailSize(),
 	}
 	if !addr.IsValid() {
 		return f
@@ -98,9 +99,12 @@ func (s *Server) conditions(ctx context.Context, h *HA, own nodeFacts, peer *tra
 	add(own.State == string(pair.Single), "single", s.node, "this node is in no pair", "this node is part of a pair already", "mpctl ha show")
 	add(own.Problem == "", "fixed address", s.node, fmt.Sprintf("%s on %s is configured by hand", own.Prefix, own.Interface), own.Problem, "give the interface a fixed address in the host's network settings")
 	add(len(own.Managers) == 0, "other manager", s.node, "no other manager of floating addresses runs", strings.Join(own.Managers, ", ")+" runs and may move addresses, too", "stop it: systemctl disable --now keepalived pacemaker corosync")
+	out = append(out, api.Finding{Level: "ok", Check: "storage", Subject: s.node, Message: fmt.Sprintf("%s of mail on %s", sizeText(own.Mail), own.Data)})
 	if peer != nil {
 		var f nodeFacts
 		json.Unmarshal(peer.Hello.Extra, &f)
+		add(f.Data.Free >= room(own.Mail), "storage", peer.ID, "the mail of this node has room on "+f.Data.String(),
+			fmt.Sprintf("%s of mail need %s free, and there is %s", sizeText(own.Mail), sizeText(room(own.Mail)), f.Data), "start the secondary with --data on a larger volume; mpctl ha invite lists them there")
 		add(!f.Initialised && f.State == string(pair.Single), "empty", peer.ID, "the other node is empty and becomes the secondary", "the other node is set up already, or in a pair; its mail would be lost", "use a fresh node, or move its data directory away")
 		add(f.Formats == h.Formats, "version", peer.ID, "version "+peer.Hello.Version, fmt.Sprintf("the other node runs version %s (%s), this one %s (%s)", peer.Hello.Version, f.Formats, model.Version, h.Formats), "install the same version on both")
 		add(peer.Skew.Abs() < maxSkew, "clock", peer.ID, fmt.Sprintf("the clocks differ by %s", peer.Skew.Abs().Round(time.Millisecond)), fmt.Sprintf("the clocks differ by %s", peer.Skew.Abs().Round(time.Millisecond)), "set up time synchronisation on both: systemctl enable --now chrony")

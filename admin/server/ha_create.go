@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
-	"strings"
 	"time"
 
 	"mailplusd/admin/api"
@@ -28,7 +26,10 @@ func (s *Server) haInvite(_ context.Context, c *Call, in *api.HAInviteIn) (api.H
 		return api.HAInviteOut{}, err
 	}
 	ttl := time.Duration(max(in.Minutes, 1)) * time.Minute
-	out := api.HAInviteOut{Expires: time.Now().Add(ttl).Format(time.RFC3339), Fingerprint: transport.Fingerprint(h.Link.PublicKey()), Addresses: []string{}}
+	out := api.HAInviteOut{Expires: time.Now().Add(ttl).Format(time.RFC3339), Fingerprint: transport.Fingerprint(h.Link.PublicKey()), Addresses: []string{}, Volumes: []string{}}
+	for _, v := range volumes(s.data) {
+		out.Volumes = append(out.Volumes, v.String())
+	}
 	if ifs, err := net.InterfaceAddrs(); err == nil {
 		_, port, _ := net.SplitHostPort(h.Link.Addr().String())
 		for _, a := range ifs {
@@ -87,7 +88,7 @@ func (s *Server) haCreate(ctx context.Context, c *Call, in *api.HACreateIn) (api
 		c.Diff(op.FieldDiff{Field: "pair", New: fmt.Sprintf("%s (primary, %s) and the node at %s, address %s", s.node, addr, peer, in.VIP)})
 		return s.haView(h), nil
 	}
-	res, err := h.Link.Pair(ctx, peer, transport.Credential{Token: string(in.Token), User: in.PeerUser, Password: []byte(in.Password), Fingerprint: in.Fingerprint})
+	res, err := h.Link.Pair(ctx, peer, transport.Credential{Token: string(in.Token)})
 	if err != nil {
 		return api.HAShowOut{}, pairError(err)
 	}
@@ -98,8 +99,8 @@ func (s *Server) haCreate(ctx context.Context, c *Call, in *api.HACreateIn) (api
 	if in.PeerStorage != "" {
 		var f nodeFacts
 		json.Unmarshal(res.Hello.Extra, &f)
-		if !slices.Contains(f.Storage, in.PeerStorage) {
-			return api.HAShowOut{}, op.Errorf(op.Refused, "the secondary keeps its data in %s; it has no %s", strings.Join(f.Storage, ", "), in.PeerStorage).With("start the secondary with --data on the volume that you want")
+		if in.PeerStorage != f.Data.Path && in.PeerStorage != f.Data.Dir {
+			return api.HAShowOut{}, op.Errorf(op.Refused, "the secondary keeps its data in %s on %s, not on %s", f.Data.Dir, f.Data.Path, in.PeerStorage).With("start the secondary with --data on that volume")
 		}
 	}
 	self := pair.Member{ID: s.node, Number: 0, Addrs: []string{addr.String()}, Key: h.Link.PublicKey()}
@@ -212,8 +213,6 @@ func pairError(err error) error {
 		return op.Errorf(op.Forbidden, "%v", err).With("mpctl ha invite, on the other node")
 	case errors.Is(err, transport.ErrUnreachable):
 		return op.Errorf(op.Unreachable, "the other node's link can't be reached: %v", err).With("start mailplusd there, and open port 2826 (TCP and UDP) between the nodes")
-	case errors.Is(err, transport.ErrLogin), errors.Is(err, transport.ErrPairBusy):
-		return op.Errorf(op.Forbidden, "%v", err).With("mpctl ha invite, on the other node, makes a token")
 	}
 	return op.Errorf(op.Refused, "%v", err).With("mpctl ha precheck")
 }
@@ -238,13 +237,6 @@ func (s *Server) servePairing(h *HA) {
 			}
 			inviter = r
 			return h.Link.SetPeers(transport.Peer{ID: r.ID, Key: r.Key})
-		},
-		Login: func(ctx context.Context, user string, password []byte, remote netip.AddrPort) error {
-			a, err := s.checkPassword(ctx, user, password, remote.Addr())
-			if err == nil && !a.Admin {
-				err = errors.New("no administrator")
-			}
-			return err
 		},
 	})
 	h.Link.Handle("ha.join", func(_ context.Context, node string, req []byte) ([]byte, error) {

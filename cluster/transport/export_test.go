@@ -19,7 +19,11 @@ func FirstFlight(ctx context.Context, t *Transport, addr string, cred Credential
 		return nil
 	}
 	defer done()
-	m, _ := t.credentials(c, cred)
+	k, err := parseToken(cred.Token)
+	if err != nil {
+		return nil
+	}
+	m, _ := t.credentials(c, k)
 	b, _ := json.Marshal(m)
 	return b
 }

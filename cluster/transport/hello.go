@@ -30,7 +30,6 @@ type PairResult struct {
 	Skew   time.Duration     // its clock minus this node's; positive: it is ahead
 	RTT    time.Duration     // of the measurement; the skew is wrong by half of it at most
 	Remote netip.AddrPort    // where it was
-	User   string            // who logged in; empty with a token
 }
 
 const (

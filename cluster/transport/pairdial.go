@@ -8,19 +8,9 @@ import (
 	"fmt"
 )
 
-// Credential is the right to pair with a node: a token of that node, or one of its
-// administrators and the way to know its key.
-type Credential struct {
-	Token string // of the other node's Invite
-
-	User     string
-	Password []byte
-	// Fingerprint is that of the other node's key, when the administrator brought it along.
-	Fingerprint string
-	// Confirm is asked otherwise: an error says that the fingerprint is not that of the node
-	// meant. It may take as long as ctx allows.
-	Confirm func(fingerprint string) error
-}
+// Credential is the right to pair with a node: a token that its administrator has made there
+// (Invite). It also tells the node's key.
+type Credential struct{ Token string }
 
 // Pair pairs with the node at addr, host:port. Options.Pairing.Hello is needed, Check is
 // asked. On success the other side has stored and pinned this node; the caller stores the
@@ -31,7 +21,7 @@ func (t *Transport) Pair(ctx context.Context, addr string, cred Credential) (Pai
 	if conf.Hello == nil {
 		return PairResult{}, errors.New("transport: this node has no hello")
 	}
-	check, err := t.expected(ctx, addr, &cred)
+	k, err := parseToken(cred.Token)
 	if err != nil {
 		return PairResult{}, err
 	}
@@ -39,56 +29,25 @@ func (t *Transport) Pair(ctx context.Context, addr string, cred Credential) (Pai
 	defer cancel()
 	stop := context.AfterFunc(t.ctx, cancel)
 	defer stop()
-	c, done, err := t.pairConnect(ctx, addr, check)
+	c, done, err := t.pairConnect(ctx, addr, t.expected(k))
 	if err != nil {
 		return PairResult{}, err
 	}
 	defer done()
-	return t.pairWith(ctx, c, conf, cred)
+	return t.pairWith(ctx, c, conf, k)
 }
 
-// expected gives the test for the other node's key. It asks a human if it has to.
-func (t *Transport) expected(ctx context.Context, addr string, cred *Credential) (func(ed25519.PublicKey) error, error) {
-	test := func(ok func(ed25519.PublicKey) bool) func(ed25519.PublicKey) error {
-		return func(key ed25519.PublicKey) error {
-			switch {
-			case sameKey(key, t.PublicKey()):
-				return ErrSelf
-			case !ok(key):
-				return ErrKey
-			}
-			return nil
+// expected gives the test for the other node's key.
+func (t *Transport) expected(k token) func(ed25519.PublicKey) error {
+	return func(key ed25519.PublicKey) error {
+		switch {
+		case sameKey(key, t.PublicKey()):
+			return ErrSelf
+		case subtle.ConstantTimeCompare(keyHash(key)[:tokenHash], k.hash) != 1:
+			return ErrKey
 		}
+		return nil
 	}
-	switch {
-	case cred.Token != "":
-		k, err := parseToken(cred.Token)
-		if err != nil {
-			return nil, err
-		}
-		return test(func(key ed25519.PublicKey) bool {
-			return subtle.ConstantTimeCompare(keyHash(key)[:tokenHash], k.hash) == 1
-		}), nil
-	case cred.Fingerprint != "":
-		if _, ok := ungroup(cred.Fingerprint, 20); !ok {
-			return nil, fmt.Errorf("transport: %.80q is not a fingerprint", cred.Fingerprint)
-		}
-		return test(func(key ed25519.PublicKey) bool { return isFingerprint(cred.Fingerprint, key) }), nil
-	case cred.Confirm == nil:
-		return nil, errors.New("transport: a fingerprint, or somebody to confirm it, is needed to log in to a node")
-	}
-	// The other side doesn't wait for a human, so this takes a connection of its own.
-	dial, cancel := t.dialContext(ctx)
-	defer cancel()
-	c, done, err := t.pairConnect(dial, addr, test(func(ed25519.PublicKey) bool { return true }))
-	if err != nil {
-		return nil, err
-	}
-	done()
-	if err := cred.Confirm(Fingerprint(c.remote)); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrKey, err)
-	}
-	return test(func(key ed25519.PublicKey) bool { return sameKey(key, c.remote) }), nil
 }
 
 // pairConnect gives a channel to a node that check accepts. done ends it.
@@ -106,9 +65,9 @@ func (t *Transport) pairConnect(ctx context.Context, addr string, check func(ed2
 }
 
 // pairWith is the dialling side of the exchange.
-func (t *Transport) pairWith(ctx context.Context, c *pairConn, conf Pairing, cred Credential) (PairResult, error) {
+func (t *Transport) pairWith(ctx context.Context, c *pairConn, conf Pairing, k token) (PairResult, error) {
 	var none PairResult
-	first, answer := t.credentials(c, cred)
+	first, answer := t.credentials(c, k)
 	if err := c.send(first); err != nil {
 		return none, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
@@ -116,7 +75,7 @@ func (t *Transport) pairWith(ctx context.Context, c *pairConn, conf Pairing, cre
 	if err != nil {
 		return none, refusedOr(err)
 	}
-	if answer != nil && subtle.ConstantTimeCompare(m.Proof, answer) != 1 {
+	if subtle.ConstantTimeCompare(m.Proof, answer) != 1 {
 		return none, fmt.Errorf("%w: it doesn't know the token", ErrKey)
 	}
 	s, err := c.compareClocks(t.opts.clock)
@@ -137,7 +96,7 @@ func (t *Transport) pairWith(ctx context.Context, c *pairConn, conf Pairing, cre
 	if err != nil {
 		return none, c.refuse(err)
 	}
-	r := c.result(h, s, cred.User)
+	r := c.result(h, s)
 	if conf.Check != nil {
 		if err := conf.Check(ctx, r); err != nil {
 			return none, c.refuse(err)
@@ -162,14 +121,8 @@ func (t *Transport) pairWith(ctx context.Context, c *pairConn, conf Pairing, cre
 }
 
 // credentials makes the first message, and the proof that has to come back for it.
-func (t *Transport) credentials(c *pairConn, cred Credential) (first pairMsg, answer []byte) {
+func (t *Transport) credentials(c *pairConn, k token) (first pairMsg, answer []byte) {
 	mine := t.PublicKey()
-	if cred.Token == "" {
-		first = pairMsg{User: cred.User, Password: cred.Password}
-		first.Proof = proof(cred.Password, c.channel, "login", mine, c.remote, []byte(cred.User))
-		return first, nil
-	}
-	k, _ := parseToken(cred.Token) // it was parsed before
 	return pairMsg{Proof: proof(k.secret, c.channel, "dial", mine, c.remote)}, proof(k.secret, c.channel, "accept", mine, c.remote)
 }
 

@@ -14,8 +14,6 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // Pairing is what a node needs to be paired. The functions must be safe for concurrent use;
@@ -29,9 +27,6 @@ type Pairing struct {
 	// Paired makes the accepting side's half of a pairing durable and pins the key. It may
 	// come again for the same node, when the other side didn't hear of its success.
 	Paired func(ctx context.Context, r PairResult) error
-	// Login checks an administrator of this node; nil: pairing by login is off. The text of
-	// its error is not shown to the other side.
-	Login func(ctx context.Context, user string, password []byte, remote netip.AddrPort) error
 }
 
 func (p Pairing) complete() bool { return p.Hello != nil && p.Paired != nil }
@@ -50,18 +45,9 @@ var (
 	// ErrPairUncertain says that the connection broke when the other side may already have
 	// pinned this node's key, which does no harm. Call Pair again.
 	ErrPairUncertain = errors.New("transport: the connection broke at the end of pairing; repeat it")
-	// ErrLogin is all that is told about a login that failed.
-	ErrLogin = errors.New("transport: wrong user or password, or no administrator")
-	// ErrPairBusy says that too many logins failed lately.
-	ErrPairBusy = errors.New("transport: too many attempts to log in; try again in a minute")
 	// ErrSelf says that the address leads to this node itself.
 	ErrSelf = errors.New("transport: that address is this node itself")
 )
-
-func init() {
-	RegisterError("pair.login", ErrLogin)
-	RegisterError("pair.busy", ErrPairBusy)
-}
 
 const (
 	pairTime = 30 * time.Second // for the whole exchange, as the accepting side sees it
@@ -73,13 +59,11 @@ type pairings struct {
 	mu     sync.Mutex
 	conf   Pairing
 	invite invitation
-	logins *rate.Limiter // of failed ones
 	places chan struct{}
 }
 
 func (p *pairings) init(conf Pairing) {
 	p.conf = conf
-	p.logins = rate.NewLimiter(rate.Every(10*time.Second), 5)
 	p.places = make(chan struct{}, protocols[Pair].conns)
 }
 
@@ -91,9 +75,7 @@ func (p *pairings) get() Pairing {
 
 // pairMsg is each message of a pairing; which fields count depends on the step.
 type pairMsg struct {
-	Proof    []byte          `json:"proof,omitempty"` // of the token, or that the login belongs to this channel
-	User     string          `json:"user,omitempty"`
-	Password []byte          `json:"password,omitempty"`
+	Proof    []byte          `json:"proof,omitempty"`    // of the token, on this channel
 	Sent     int64           `json:"sent,omitempty"`     // clock when this was sent, ns since 1970
 	Received int64           `json:"received,omitempty"` // clock when the message before came
 	Hello    json.RawMessage `json:"hello,omitempty"`
@@ -162,7 +144,7 @@ func readPairMsg(r io.Reader) (pairMsg, error) {
 	if err := json.Unmarshal(b, &m); err != nil {
 		return pairMsg{}, fmt.Errorf("transport: pairing message: %w", err)
 	}
-	if !printable(m.User, 256) || len(m.Password) > 1024 || len(m.Code) > maxErrorCode || !printable(m.Error, maxErrorText) {
+	if len(m.Code) > maxErrorCode || !printable(m.Error, maxErrorText) {
 		return pairMsg{}, errors.New("transport: pairing message not valid")
 	}
 	return m, nil
@@ -243,8 +225,8 @@ func (c *pairConn) answerClocks(now clock) (sample, error) {
 	return best(samples), nil
 }
 
-func (c *pairConn) result(h Hello, s sample, user string) PairResult {
-	return PairResult{ID: h.Node, Key: c.remote, Hello: h, Skew: s.skew, RTT: s.rtt, Remote: c.addr, User: user}
+func (c *pairConn) result(h Hello, s sample) PairResult {
+	return PairResult{ID: h.Node, Key: c.remote, Hello: h, Skew: s.skew, RTT: s.rtt, Remote: c.addr}
 }
 
 // ownHello asks for this node's hello and makes it ready to be sent.

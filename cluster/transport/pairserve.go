@@ -15,7 +15,7 @@ import (
 // servePairing is the accepting side, for a connection whose key nobody has pinned.
 func (t *Transport) servePairing(tc *tls.Conn, l *link, key ed25519.PublicKey) error {
 	conf := t.pairing.get()
-	if !conf.complete() || conf.Login == nil && !t.pairing.invite.open() {
+	if !conf.complete() || !t.pairing.invite.open() {
 		t.refuse(tc, l, pairingClosed)
 		return errors.New("transport: pairing is not open")
 	}
@@ -51,12 +51,8 @@ func (t *Transport) pairAccept(ctx context.Context, c *pairConn, conf Pairing) e
 		return err
 	}
 	var ok pairMsg
-	finish := func(paired, acknowledged bool) {}
-	if m.User == "" {
-		if ok.Proof, finish, err = t.checkToken(c, m); err != nil {
-			return c.refuse(err)
-		}
-	} else if err := t.checkLogin(ctx, c, conf, m); err != nil {
+	var finish func(paired, acknowledged bool)
+	if ok.Proof, finish, err = t.checkToken(c, m); err != nil {
 		return c.refuse(err)
 	}
 	paired, acknowledged := false, false
@@ -77,7 +73,7 @@ func (t *Transport) pairAccept(ctx context.Context, c *pairConn, conf Pairing) e
 	if err != nil {
 		return c.refuse(err)
 	}
-	r := c.result(h, s, m.User)
+	r := c.result(h, s)
 	if conf.Check != nil {
 		if err := conf.Check(ctx, r); err != nil {
 			return c.refuse(err)
@@ -115,24 +111,4 @@ func (t *Transport) checkToken(c *pairConn, m pairMsg) (answer []byte, finish fu
 		return nil, nil, err
 	}
 	return proof(secret, c.channel, "accept", c.remote, mine), finish, nil
-}
-
-// checkLogin asks the node's administration. What failed lately counts against all who try:
-// addresses cost an attacker nothing.
-func (t *Transport) checkLogin(ctx context.Context, c *pairConn, conf Pairing, m pairMsg) error {
-	if conf.Login == nil {
-		return errors.New("transport: pairing by login is off at this node")
-	}
-	if subtle.ConstantTimeCompare(m.Proof, proof(m.Password, c.channel, "login", c.remote, t.PublicKey(), []byte(m.User))) != 1 {
-		return errors.New("transport: this login was made for another connection")
-	}
-	if t.pairing.logins.Tokens() < 1 {
-		return ErrPairBusy
-	}
-	if err := conf.Login(ctx, m.User, m.Password, c.addr); err != nil {
-		t.pairing.logins.Allow()
-		t.opts.Logger.Warn("pairing login failed", "user", m.User, "remote", c.addr.String(), "err", err)
-		return ErrLogin
-	}
-	return nil
 }

@@ -61,12 +61,6 @@ func keyHash(key ed25519.PublicKey) []byte {
 	return h[:]
 }
 
-// isFingerprint compares what a human gave with a key.
-func isFingerprint(s string, key ed25519.PublicKey) bool {
-	b, ok := ungroup(s, 20)
-	return ok && subtle.ConstantTimeCompare(b, keyHash(key)[:20]) == 1
-}
-
 type token struct {
 	hash   []byte // of the inviting node's key
 	secret []byte

@@ -136,7 +136,7 @@ func TestStoryCreateInterrupted(t *testing.T) {
 			args := []string{"ha", "create", "--peer", b.ip, "--vip", l.vip(), "--invite-file", b.invite(), "--yes"}
 			done := make(chan struct{})
 			if tc.kill == "a" {
-				// The other node hangs, so that it can't have joined.
+				// Killed between its own facts and the word of the other node that it has joined.
 				go func() { defer close(done); a.mpctl(args...) }()
 				victim.whenFacts(tc.facts)
 			} else if tc.facts == "" {
