@@ -39,7 +39,7 @@ type Controller struct {
 	word       string           // mode for which the guard knows what to say
 	guest      *Member          // a witness that is being added or removed: reached, and not asked
 	seq        uint64           // of the last hello
-	parted     time.Duration    // when this node left the pair: its word of that must get out before it starts anew
+	parted     time.Duration    // when this node was told to leave the pair: its answer must get out before it starts anew
 	removing   time.Duration    // until then the peer is not taken in again: it is being removed
 	released   bool             // the primary has let go
 	handed     bool             // the address was handed to us: no probe
@@ -255,7 +255,7 @@ func (c *Controller) saidSo() bool {
 	now := c.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return now-c.parted > 300*time.Millisecond
+	return c.parted == 0 || now-c.parted > 300*time.Millisecond
 }
 
 // syncWitness takes over the witness that the replicated set-up names, and gives up one that it

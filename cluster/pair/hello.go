@@ -242,6 +242,10 @@ func (c *Controller) handle() {
 			return nil, errors.New("only the primary of this pair removes this node")
 		}
 		c.log.Warn("the other node removes this one from the pair; what is here is put aside", "node", node)
+		now := c.now()
+		c.mu.Lock()
+		c.parted = now
+		c.mu.Unlock()
 		return nil, c.Leave()
 	}))
 	c.cfg.Link.Handle("pair.leave", own(func(context.Context, string, []byte) ([]byte, error) {

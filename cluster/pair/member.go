@@ -252,10 +252,6 @@ func (c *Controller) Leave() error {
 	}); err != nil {
 		return err
 	}
-	now := c.now()
-	c.mu.Lock()
-	c.parted = now
-	c.mu.Unlock()
 	c.kick()
 	return nil
 }
