@@ -1,8 +1,11 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 
 	"mailplusd/admin/op"
 	"mailplusd/cluster/pair"
@@ -17,6 +20,8 @@ type HA struct {
 	Book       *pair.Book
 	Loopback   bool // floating addresses are of 127.0.0.0/8, to try a pair on one machine
 	Formats    string
+	// Ask tells who answers for an address on an interface; nil: nobody.
+	Ask func(ctx context.Context, ifname string, a netip.Addr) (net.HardwareAddr, error)
 }
 
 var errNoLink = op.Errorf(op.Refused, "this node has no link to other nodes (it was started with --link none)").With("set link: ':2826' in /etc/mailplusd/mailplusd.yaml and restart the node")

@@ -124,8 +124,8 @@ func (s *Server) conditions(ctx context.Context, h *HA, own nodeFacts, peer *tra
 		}
 		if problem == "" && !h.Loopback {
 			pctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-			if mac, err := vip.Probe(pctx, v.Interface, v.Prefix.Addr()); err != nil {
-				out = append(out, api.Finding{Level: "warning", Check: "floating address", Subject: v.Prefix.Addr().String(), Message: "whether somebody has it can't be asked: " + err.Error(), Remedy: "run the daemon as root or with CAP_NET_RAW"})
+			if mac, err := h.Ask(pctx, v.Interface, v.Prefix.Addr()); err != nil {
+				out = append(out, api.Finding{Level: "warning", Check: "floating address", Subject: v.Prefix.Addr().String(), Message: "whether somebody has it can't be asked: " + err.Error(), Remedy: "run the daemon as root or with CAP_NET_ADMIN and CAP_NET_RAW"})
 			} else if mac != nil {
 				problem = "it is in use by " + mac.String()
 			}

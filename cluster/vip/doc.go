@@ -10,7 +10,9 @@
 //
 // A Guard is a Driver and a Wire that live in a small child process, the only one that
 // needs CAP_NET_ADMIN and CAP_NET_RAW. It does what it is told, renews nothing by itself,
-// and deletes the address when its pipe closes because the main process has died.
+// and deletes the address when its pipe closes because the main process has died. A
+// Spawner, another child, starts guards when they are needed: it keeps the two capabilities, and the
+// main process drops them from all its threads (DropCapabilities) before it listens anywhere.
 //
 // # Until when
 //

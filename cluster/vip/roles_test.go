@@ -35,6 +35,13 @@ func TestMain(m *testing.M) {
 		}
 	case "node":
 		nodeMain()
+	case "spawner":
+		os.Setenv(roleEnv, "guard")
+		if err := RunSpawner("/proc/self/exe"); err != nil {
+			fmt.Fprintln(os.Stderr, "spawner:", err)
+		}
+	case "dropped":
+		droppedMain()
 	case "client":
 		clientMain(os.Args[len(os.Args)-1])
 	case "lock":

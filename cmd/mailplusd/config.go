@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"mailplusd/cluster/vip"
+
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
 )
@@ -31,6 +33,8 @@ type Config struct {
 	Dev       bool // system of the dev command: made at first start
 
 	PortOffset int // of the dev command's ports
+
+	spawner *vip.Spawner // of guards, when this process has dropped what they need
 }
 
 // options are the names in the file, MAILPLUSD_* and flags, with their defaults.

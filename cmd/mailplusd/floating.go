@@ -31,6 +31,40 @@ func guardCommand() *cobra.Command {
 	}
 }
 
+// spawnerCommand is the child that starts guards: the only one that keeps the network capabilities.
+func spawnerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "vip-spawner", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			exe, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			return vip.RunSpawner(exe, "vip-guard")
+		},
+	}
+}
+
+// lessPrivileged hands the capabilities that only guards need to a spawner and drops them. Where there
+// are none, or none are needed, there is no spawner.
+func lessPrivileged(cfg Config, log *slog.Logger) (*vip.Spawner, error) {
+	if cfg.Link == "" || cfg.Link == "none" || cfg.VIPDriver != "netlink" || !vip.Capable() {
+		return nil, nil
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	s, err := vip.StartSpawner(exe, "vip-spawner")
+	if err != nil {
+		return nil, err
+	}
+	if err := vip.DropCapabilities(); err != nil {
+		log.Warn("this process keeps the network capabilities that only its guard needs", "err", err)
+	}
+	return s, nil
+}
+
 // lastWord is what a guard is to say, and to whom.
 type lastWord struct {
 	Word  []byte   `json:"word"`
@@ -65,6 +99,7 @@ func sayFarewell(ctx context.Context, data []byte) {
 type floating struct {
 	kind  vip.DriverKind
 	exe   string
+	spawn *vip.Spawner // starts guards; nil: this process does
 	frame time.Duration
 	log   *slog.Logger
 	vips  func() []model.VIP                // with interfaces
@@ -95,7 +130,7 @@ func (f *floating) guard(ctx context.Context, ifname string) (*vip.Guard, error)
 			return g, nil
 		}
 	}
-	g, err := vip.StartGuard(ctx, f.kind, ifname, f.exe, "vip-guard")
+	g, err := f.start(ctx, ifname)
 	if err != nil {
 		return nil, err
 	}
@@ -108,6 +143,22 @@ func (f *floating) guard(ctx context.Context, ifname string) (*vip.Guard, error)
 	f.guards[ifname] = g
 	f.mu.Unlock()
 	return g, nil
+}
+
+func (f *floating) start(ctx context.Context, ifname string) (*vip.Guard, error) {
+	if f.spawn != nil {
+		return f.spawn.Guard(ctx, f.kind, ifname)
+	}
+	return vip.StartGuard(ctx, f.kind, ifname, f.exe, "vip-guard")
+}
+
+// Ask tells who answers for an address on an interface; nil: nobody.
+func (f *floating) Ask(ctx context.Context, ifname string, a netip.Addr) (net.HardwareAddr, error) {
+	g, err := f.guard(ctx, ifname)
+	if err != nil {
+		return nil, err
+	}
+	return g.Ask(ctx, a)
 }
 
 func (f *floating) ifname(p netip.Prefix) string {
@@ -334,12 +385,10 @@ func (p prober) Answers(ctx context.Context, a netip.Addr) bool {
 		return a.IsLoopback() && a == loopbackGateway
 	}
 	for _, i := range p.interfaces() {
-		g, err := p.f.guard(ctx, i)
+		mac, err := p.f.Ask(ctx, i, a)
 		if err != nil {
 			p.f.log.Warn("guard", "err", err)
-			continue
 		}
-		mac, err := g.Ask(ctx, a)
 		if err == nil && mac != nil {
 			return true
 		}

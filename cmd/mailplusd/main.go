@@ -28,7 +28,7 @@ func root() *cobra.Command {
 		Use: "mailplusd", Short: "a mail server for a pair of machines",
 		SilenceErrors: true, SilenceUsage: true, Version: model.Version,
 	}
-	c.AddCommand(serveCommand(), devCommand(), witnessCommand(), guardCommand())
+	c.AddCommand(serveCommand(), devCommand(), witnessCommand(), guardCommand(), spawnerCommand())
 	return c
 }
 

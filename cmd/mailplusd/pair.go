@@ -102,7 +102,7 @@ func (n *node) openPair(context.Context) error {
 		return err
 	}
 	n.floating = &floating{
-		kind: kind, exe: exe, frame: settings.Frame, log: n.log,
+		kind: kind, exe: exe, spawn: n.cfg.spawner, frame: settings.Frame, log: n.log,
 		guards: map[string]*vip.Guard{}, held: map[netip.Prefix]*vip.Holder{},
 		vips:  n.vips,
 		moved: func(addrs []netip.Addr) { n.mail.Listeners.Float(addrs, n.state.Current()) },
@@ -136,7 +136,7 @@ func (n *node) openPair(context.Context) error {
 			n.log.Error("bodies for the other node", "err", err)
 		}
 	}()
-	n.ha = &server.HA{Controller: ctl, Link: n.link, Book: n.book, Loopback: kind == vip.KindLoopback, Formats: formats()}
+	n.ha = &server.HA{Controller: ctl, Link: n.link, Book: n.book, Loopback: kind == vip.KindLoopback, Formats: formats(), Ask: n.floating.Ask}
 	n.sharing.start()
 	n.later(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

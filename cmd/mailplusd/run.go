@@ -59,6 +59,16 @@ type node struct {
 
 // run runs a node until ctx ends, and anew when its log has to begin anew.
 func run(ctx context.Context, cfg Config) error {
+	log, err := newLogger(cfg)
+	if err != nil {
+		return err
+	}
+	if cfg.spawner, err = lessPrivileged(cfg, log); err != nil {
+		return err
+	}
+	if cfg.spawner != nil {
+		defer cfg.spawner.Close()
+	}
 	for {
 		if err := runOnce(ctx, cfg); !errors.Is(err, errAgain) {
 			return err

@@ -443,7 +443,7 @@ func TestSharedGoodbye(t *testing.T) {
 	session := func(from string, holder *living) *tls.Conn {
 		t.Helper()
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
-		c, err := d.Dial("tcp", fmt.Sprintf("%s:%d", floatingAddress.Addr(), 2993+offset))
+		c, err := d.Dial("tcp", netip.AddrPortFrom(floatingAddress.Addr(), uint16(2993+offset)).String())
 		if err != nil {
 			t.Fatal(err)
 		}
