@@ -84,7 +84,7 @@ func TestStorySecondaryLost(t *testing.T) {
 
 // TestStoryPairRefused: what must not become a pair.
 func TestStoryPairRefused(t *testing.T) {
-	// covers: R11.17 R11.18 R11.19 R11.31
+	// covers: R11.17 R11.18 R11.19 R11.31 R11.36
 	l := newLAN(t)
 	a, b, c := l.node("a", 2), l.node("b", 3), l.node("c", 4)
 	for _, n := range []*twin{a, b, c} {

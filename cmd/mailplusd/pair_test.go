@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -37,6 +38,7 @@ type twin struct {
 	*process
 	l        *lan
 	name, ip string
+	program  string // empty: the one under test
 }
 
 // node prepares a node; host is the last number of its address.
@@ -49,7 +51,7 @@ func (l *lan) node(name string, host int) *twin {
 // run starts the node and waits until its administration answers.
 func (n *twin) run(args ...string) {
 	n.t.Helper()
-	n.cmd = exec.Command(bins.mailplusd, append([]string{"serve", "--name", n.name, "--data", n.dir, "--bind", n.ip, "--link", n.ip + ":2826",
+	n.cmd = exec.Command(cmp.Or(n.program, bins.mailplusd), append([]string{"serve", "--name", n.name, "--data", n.dir, "--bind", n.ip, "--link", n.ip + ":2826",
 		"--admin-socket", filepath.Join(n.dir, "admin.sock"), "--vip-driver", "loopback", "--lease", "short", "--cold-wait", "10s"}, args...)...)
 	n.cmd.Stdout, n.cmd.Stderr = &n.log, &n.log
 	os.MkdirAll(n.dir, 0o700)

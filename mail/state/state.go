@@ -147,6 +147,9 @@ func (s *State) readFacts(r pebble.Reader) (f facts, err error) {
 	if f.regime, err = readRegime(r); err != nil {
 		return fail(err)
 	}
+	if f.regime != nil && f.regime.Level > FeatureLevel {
+		return facts{}, fmt.Errorf("state: %s is used at feature level %d, this program knows %d: %w; start the newer mailplusd", s.dir, f.regime.Level, FeatureLevel, ErrNewer)
+	}
 	if f.once, err = readOnce(r); err != nil {
 		return fail(err)
 	}

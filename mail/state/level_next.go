@@ -1,0 +1,5 @@
+//go:build nextlevel
+
+package state
+
+const nextLevel = 1
