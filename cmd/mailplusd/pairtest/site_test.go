@@ -278,7 +278,7 @@ func children(pid int) (out []int) {
 		for _, f := range strings.Fields(string(raw)) {
 			var p int
 			if _, err := fmt.Sscan(f, &p); err == nil {
-				out = append(out, p)
+				out = append(append(out, p), children(p)...) // a spawner, and its guards
 			}
 		}
 	}
