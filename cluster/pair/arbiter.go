@@ -16,8 +16,9 @@ type SoloRequest struct {
 	Turn      uint64 `json:"turn"`    // of the node: the highest wins where it is not known who is the primary
 	Primary   bool   `json:"primary"` // the node is the primary, and its lease runs: nobody can have taken over
 	Stale     bool   `json:"stale"`   // it knows that the other has gone on without it
-	Paired    bool   `json:"paired"`  // in Contact: both nodes are in sync
+	Paired    bool   `json:"paired"`  // in Contact: both nodes are in sync; if not, the node serves alone
 	LastIndex uint64 `json:"last_index"`
+	Revision  uint64 `json:"revision,omitempty"` // newest of the arbiter's record that the node has seen
 
 	// Uncontacted is how long nobody of the pair has been heard since the start; 0: somebody was.
 	Uncontacted time.Duration `json:"-"`
@@ -51,9 +52,10 @@ type Arbiter interface {
 	Serial(ctx context.Context) (uint64, error)
 	// ReportPair tells that both are in sync again.
 	ReportPair(ctx context.Context, r PairReport) error
-	// Contact keeps the primary's claim fresh and tells that the arbiter is there.
+	// Contact keeps the primary's claim fresh and tells that the arbiter is there. It gives the
+	// revision of the arbiter's record, which never falls; 0: it keeps none.
 	// ErrUnreported: it believes something else than that both nodes are in sync.
-	Contact(ctx context.Context, r SoloRequest) error
+	Contact(ctx context.Context, r SoloRequest) (revision uint64, err error)
 }
 
 // ErrUnreported says that the arbiter must be told by ReportPair that both nodes are in sync.
@@ -87,7 +89,7 @@ func (Manual) Serial(context.Context) (uint64, error) { return 0, nil }
 func (Manual) ReportPair(context.Context, PairReport) error { return nil }
 
 // Contact implements Arbiter.
-func (Manual) Contact(context.Context, SoloRequest) error { return nil }
+func (Manual) Contact(context.Context, SoloRequest) (uint64, error) { return 0, nil }
 
 // Prober looks at the network around this node (cluster/vip).
 type Prober interface {
@@ -118,7 +120,9 @@ func (g *Gateway) Serial(context.Context) (uint64, error) { return 0, nil }
 func (g *Gateway) ReportPair(context.Context, PairReport) error { return nil }
 
 // Contact implements Arbiter.
-func (g *Gateway) Contact(ctx context.Context, _ SoloRequest) error { return g.reach(ctx) }
+func (g *Gateway) Contact(ctx context.Context, _ SoloRequest) (uint64, error) {
+	return 0, g.reach(ctx)
+}
 
 func (g *Gateway) reach(ctx context.Context) error {
 	if !g.Probe.Carrier() {
@@ -205,4 +209,6 @@ func (f Fallback) ReportPair(ctx context.Context, r PairReport) error {
 }
 
 // Contact implements Arbiter.
-func (f Fallback) Contact(ctx context.Context, r SoloRequest) error { return f.First.Contact(ctx, r) }
+func (f Fallback) Contact(ctx context.Context, r SoloRequest) (uint64, error) {
+	return f.First.Contact(ctx, r)
+}

@@ -57,6 +57,9 @@ type Facts struct {
 	Report bool `json:"report,omitempty"`
 	// Told is the kind of arbiter that was told last; another one knows nothing yet.
 	Told string `json:"told,omitempty"`
+	// Revision is the newest of the witness's record that this node has seen. A witness that
+	// shows an older one has been set back, and can't know who is in sync.
+	Revision uint64 `json:"revision,omitempty"`
 	// Making says that the pair is being made and the other node has not said yet that it joined.
 	Making bool `json:"making,omitempty"`
 	// Former is a node that this one has removed. It is told so when it asks: it may not have

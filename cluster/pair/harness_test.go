@@ -37,6 +37,9 @@ type world struct {
 	witness *witness.Witness
 	timing  pair.Timing
 
+	witnessDir string
+	shortLog   bool // nodes keep only their newest entries
+
 	mu      sync.Mutex
 	calls   map[string]map[string]func(context.Context, string, []byte) ([]byte, error) // node, method
 	cut     map[[2]string]bool
@@ -67,11 +70,8 @@ func newWorld(t *testing.T, arbiter string) *world {
 		calls: map[string]map[string]func(context.Context, string, []byte) ([]byte, error){}, cut: map[[2]string]bool{}, dead: map[string]bool{}, pinned: map[string][]string{},
 		holders: map[string]time.Duration{}, gateway: map[string]bool{"a": true, "b": true},
 	}
-	var err error
-	if w.witness, err = witness.Open(witness.Options{Dir: t.TempDir(), Lease: quick.Settings}); err != nil {
-		t.Fatal(err)
-	}
-	w.witness.Serve(link{w, "witness"})
+	w.witnessDir = t.TempDir()
+	w.startWitness()
 	base := t.TempDir()
 	for i, id := range []string{"a", "b"} {
 		pub, priv, err := ed25519.GenerateKey(nil)
@@ -86,6 +86,16 @@ func newWorld(t *testing.T, arbiter string) *world {
 		}
 	})
 	return w
+}
+
+// startWitness starts the witness, anew if it runs, with the record that is in its directory.
+func (w *world) startWitness() {
+	w.t.Helper()
+	var err error
+	if w.witness, err = witness.Open(witness.Options{Dir: w.witnessDir, Lease: quick.Settings}); err != nil {
+		w.t.Fatal(err)
+	}
+	w.witness.Serve(link{w, "witness"})
 }
 
 // node is one machine.
@@ -139,11 +149,16 @@ func (n *node) start() {
 	}
 	log := slog.New(slog.NewTextHandler(io.MultiWriter(logWriter{n.w.t}, &n.said), &slog.HandlerOptions{Level: slog.LevelInfo})).With("node", n.id)
 	gate := pair.NewGate(n.w.raft.Endpoint(n.id))
-	engine, err := cluster.Open(cluster.Config{
+	config := cluster.Config{
 		ID: n.id, DataDir: filepath.Join(n.dir, "raft"), FSM: fsm, Stream: gate,
 		Bootstrap: f.State == pair.Single, Join: f.State == pair.Joining && f.Partial, Logger: slog.New(slog.NewTextHandler(logWriter{n.w.t}, &slog.HandlerOptions{Level: slog.LevelWarn})).With("node", n.id),
 		Timeouts: cluster.Timeouts{Heartbeat: 1500 * time.Millisecond, Commit: 5 * time.Millisecond, RPC: 2 * time.Second},
-	})
+	}
+	if n.w.shortLog {
+		config.SnapshotThreshold, config.SnapshotGap, config.TrailingLogs = 200, time.Millisecond, 50
+		config.Timeouts.CatchUp = 500 * time.Millisecond
+	}
+	engine, err := cluster.Open(config)
 	if err != nil {
 		n.w.t.Fatal(err)
 	}

@@ -79,6 +79,9 @@ func (c *Controller) Introduce(m *Member) error {
 
 func (c *Controller) setWitness(m *Member) error {
 	err := c.cfg.Book.Update(func(f *Facts) error {
+		if m == nil || f.Witness == nil || string(m.Key) != string(f.Witness.Key) {
+			f.Revision = 0
+		}
 		f.Witness = m
 		f.Report = f.Report || m != nil && f.State == Paired && f.Primary == f.Self.ID // it must learn that both are in sync
 		return nil

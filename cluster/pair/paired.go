@@ -193,7 +193,7 @@ func (c *Controller) askSolo(ctx context.Context, f Facts, r SoloRequest, why st
 	defer c.asking.Unlock()
 	set := c.cfg.Hooks.Setup()
 	s := c.cfg.Node.Status()
-	r.Cluster, r.Node, r.Epoch, r.Turn, r.Stale, r.LastIndex = f.Cluster, f.Self.ID, f.Epoch+1, f.Turn, f.Stale, s.LastIndex
+	r.Cluster, r.Node, r.Epoch, r.Turn, r.Stale, r.LastIndex, r.Revision = f.Cluster, f.Self.ID, f.Epoch+1, f.Turn, f.Stale, s.LastIndex, f.Revision
 	c.mu.Lock()
 	if !c.contacted {
 		r.Uncontacted = c.now() - c.started

@@ -214,10 +214,18 @@ func (c *Controller) arbiterLoop(ctx context.Context) {
 			continue // who is cut off has no claim to keep
 		}
 		actx, cancel := context.WithTimeout(ctx, 2*time.Second)
-		err := c.cfg.Arbiter(c.cfg.Hooks.Setup()).Contact(actx, SoloRequest{
-			Cluster: f.Cluster, Node: f.Self.ID, Epoch: f.Epoch, Turn: f.Turn, Primary: f.Primary == f.Self.ID, Paired: f.State == Paired,
+		revision, err := c.cfg.Arbiter(c.cfg.Hooks.Setup()).Contact(actx, SoloRequest{
+			Cluster: f.Cluster, Node: f.Self.ID, Epoch: f.Epoch, Turn: f.Turn, Primary: f.Primary == f.Self.ID, Paired: f.State == Paired, Revision: f.Revision,
 		})
 		cancel()
+		if err == nil && revision > f.Revision {
+			err = c.cfg.Book.Update(func(now *Facts) error {
+				if witnessID(*now) == witnessID(f) {
+					now.Revision = max(now.Revision, revision)
+				}
+				return nil
+			})
+		}
 		if errors.Is(err, ErrUnreported) {
 			if err = nil; !f.Report {
 				err = c.cfg.Book.Update(func(now *Facts) error {

@@ -48,7 +48,10 @@ func (w *Witness) ReportPair(ctx context.Context, r PairReport) error {
 }
 
 // Contact implements Arbiter.
-func (w *Witness) Contact(ctx context.Context, r SoloRequest) error {
-	_, err := w.call(ctx, "witness.contact", r)
-	return err
+func (w *Witness) Contact(ctx context.Context, r SoloRequest) (revision uint64, err error) {
+	raw, err := w.call(ctx, "witness.contact", r)
+	if err != nil || len(raw) == 0 { // one of an older version says nothing
+		return 0, err
+	}
+	return revision, json.Unmarshal(raw, &revision)
 }

@@ -5,6 +5,10 @@
 // primary or the primary has not been heard for as long as its lease and the margin. After
 // it only that node counts as in sync, so that one that missed something can never be
 // granted. Both count again when both have signed that they are in sync.
+//
+// A record that was set back to an older copy would forget a grant. It is not believed: if the
+// file is younger than what it says, if a node has seen a newer revision of it, or if a node serves alone
+// in an epoch that it does not know, nobody counts as in sync until the nodes have said anew who is.
 package witness
 
 import (
@@ -20,6 +24,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"mailplusd/cluster/lease"
@@ -48,6 +53,8 @@ type Record struct {
 	Holder  string    `json:"holder"`  // who has been; empty: nobody
 	Changed time.Time `json:"changed"`
 	Serial  uint64    `json:"serial"` // drawn at each change: a report must name it
+	// Revision counts the changes. The nodes remember the newest that they have seen.
+	Revision uint64 `json:"revision,omitempty"`
 }
 
 // Options of Open.
@@ -95,7 +102,42 @@ func Open(o Options) (*Witness, error) {
 	if w.rec.Format > recordFormat {
 		return nil, fmt.Errorf("witness: %s has format %d, this program knows %d; start the newer program", w.name, w.rec.Format, recordFormat)
 	}
+	if put, err := changedAt(w.name); err != nil {
+		return nil, fmt.Errorf("witness: %w", err)
+	} else if w.rec.Cluster != "" && put.Sub(w.rec.Changed) > copyTime {
+		err := w.distrust(w.rec.Revision, "its file was put here at "+put.UTC().Format(time.DateTime)+" and says that it was written at "+w.rec.Changed.Format(time.DateTime))
+		if err != nil {
+			return nil, err
+		}
+	}
 	return w, nil
+}
+
+// copyTime is by how much a record's file may be younger than the record, in a directory where it was
+// written: the time of a slow fsync. A copy that was put back later is an old one.
+const copyTime = 10 * time.Second
+
+// changedAt is when the file's content, name or owner was last changed here, which no copying
+// program can set.
+func changedAt(name string) (time.Time, error) {
+	st, err := os.Stat(name)
+	if err != nil {
+		return time.Time{}, err
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	if !ok {
+		return time.Time{}, nil
+	}
+	return time.Unix(sys.Ctim.Unix()), nil
+}
+
+// distrust forgets who is in sync: this record is not the newest that there has been. Both nodes'
+// signatures, or the word of one that serves alone, make it whole again. w.mu is held, or nobody else knows w.
+func (w *Witness) distrust(seen uint64, why string) error {
+	next := w.rec
+	next.InSync, next.Holder, next.Revision = nil, "", max(next.Revision, seen)
+	w.o.Logger.Warn("this record may be an old copy; nobody is granted until the nodes have said who is in sync", "why", why)
+	return w.store(next)
 }
 
 // Record gives a copy of the record.
@@ -110,6 +152,7 @@ func (w *Witness) Record() Record {
 // store makes next the record, on disk first. w.mu is held.
 func (w *Witness) store(next Record) error {
 	next.Format, next.Changed, next.Serial = recordFormat, time.Now().UTC(), rand.Uint64()
+	next.Revision = max(next.Revision, w.rec.Revision) + 1
 	raw, err := json.MarshalIndent(next, "", "  ")
 	if err != nil {
 		return err
@@ -180,10 +223,13 @@ func (w *Witness) Forget() error {
 func (w *Witness) Solo(node string, r pair.SoloRequest) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	rec := w.rec
-	if rec.Cluster == "" || r.Cluster != rec.Cluster || node != r.Node {
+	if w.rec.Cluster == "" || r.Cluster != w.rec.Cluster || node != r.Node {
 		return fmt.Errorf("%w: it does not know this pair", pair.ErrRefused)
 	}
+	if err := w.compare(node, r); err != nil {
+		return err
+	}
+	rec := w.rec
 	if rec.Holder == node && r.Epoch == rec.Epoch {
 		return nil // said again
 	}
@@ -193,8 +239,13 @@ func (w *Witness) Solo(node string, r pair.SoloRequest) error {
 		return fmt.Errorf("%w: %s serves alone since epoch %d", pair.ErrRefused, rec.Holder, rec.Epoch)
 	case r.Stale:
 		return fmt.Errorf("%w: %s knows that it lacks mail of the other node", pair.ErrRefused, node)
+	case len(rec.InSync) == 0:
+		return fmt.Errorf("%w: %s is not known to have everything: the witness is new or has an old record, and waits for the word of both nodes", pair.ErrRefused, node)
 	case !slices.Contains(rec.InSync, node):
 		return fmt.Errorf("%w: %s is not known to have everything", pair.ErrRefused, node)
+	case r.Epoch > rec.Epoch+1 && !r.Primary:
+		// The node is in an epoch of which the witness was not told: who has what of it, it can't say.
+		return fmt.Errorf("%w: %s is in epoch %d and the witness knows only of %d; it waits for the word of both nodes", pair.ErrRefused, node, r.Epoch-1, rec.Epoch)
 	case r.Epoch <= rec.Epoch:
 		return fmt.Errorf("%w: epoch %d is past, it is %d", pair.ErrRefused, r.Epoch, rec.Epoch)
 	case rec.Primary != node && !(r.Primary && r.Turn > rec.Turn) && !r.Released && silence < w.o.Lease.Term+w.o.Lease.Margin:
@@ -239,16 +290,37 @@ func (w *Witness) Pair(node string, r pair.PairReport) error {
 	return nil
 }
 
-// Contact keeps the primary's claim fresh. A hand-over between the nodes is learnt from it.
+// compare finds out that a node has seen a newer record than this one. w.mu is held.
+func (w *Witness) compare(node string, r pair.SoloRequest) error {
+	if r.Revision <= w.rec.Revision {
+		return nil
+	}
+	return w.distrust(r.Revision, fmt.Sprintf("%s has seen revision %d, this is %d", node, r.Revision, w.rec.Revision))
+}
+
+// Contact keeps the primary's claim fresh. A hand-over between the nodes is learnt from it, and that
+// a node serves alone without this witness's knowledge: by a grant that an old copy of the record
+// has forgotten, by the gateway rule in its stead, or by the administrator's word.
 func (w *Witness) Contact(node string, r pair.SoloRequest) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	rec := w.rec
-	if rec.Cluster == "" || r.Cluster != rec.Cluster {
+	if w.rec.Cluster == "" || r.Cluster != w.rec.Cluster {
 		return fmt.Errorf("%w: it does not know this pair", pair.ErrRefused)
 	}
+	if err := w.compare(node, r); err != nil {
+		return err
+	}
+	rec := w.rec
 	if !r.Primary {
 		return nil
+	}
+	if !r.Paired && (r.Epoch > rec.Epoch || r.Epoch == rec.Epoch && len(rec.InSync) == 0) {
+		rec.Holder, rec.InSync, rec.Primary = node, []string{node}, node
+		rec.Epoch, rec.Turn = r.Epoch, max(rec.Turn, r.Turn)
+		if err := w.store(rec); err != nil {
+			return err
+		}
+		w.o.Logger.Warn("a node serves alone without a grant of this record", "node", node, "epoch", r.Epoch)
 	}
 	if rec.Primary != node && rec.Holder == "" && r.Turn > rec.Turn && slices.Contains(rec.InSync, node) {
 		rec.Primary, rec.Turn = node, r.Turn
@@ -294,7 +366,10 @@ func (w *Witness) Serve(h Handler) {
 		if err := json.Unmarshal(req, &r); err != nil {
 			return nil, err
 		}
-		return nil, w.Contact(node, r)
+		if err := w.Contact(node, r); err != nil {
+			return nil, err
+		}
+		return json.Marshal(w.Record().Revision)
 	})
 	h.Handle("witness.enrol", func(_ context.Context, node string, req []byte) ([]byte, error) {
 		var e Enrol
