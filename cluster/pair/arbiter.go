@@ -34,6 +34,7 @@ type PairReport struct {
 	Primary    string            `json:"primary"`
 	Serial     uint64            `json:"serial"` // of the arbiter's record to which this is the answer
 	Signatures map[string][]byte `json:"signatures"`
+	Arbiter    string            `json:"arbiter,omitempty"` // whom it is for; who signs must know that it decides
 }
 
 // Statement is what the nodes sign.

@@ -77,14 +77,14 @@ var ErrInUse = errors.New("the floating address is in use")
 
 // Setup is the replicated part of what the controller follows.
 type Setup struct {
-	Known     bool // it has been read: who is not named in it is not wanted
-	Addresses []netip.Prefix
-	Arbiter   string // "witness", "gateway" or "manual"
-	Fallback  string // arbiter when the witness does not answer: "" or "gateway"
-	Witness   *Member
-	Targets   []netip.Addr
-	StaleAuto bool // a node that was left behind may serve by itself after Timing.Stale
-	TwoCopies bool // accept no mail while there is one node
+	Known     bool           `json:"known,omitempty"` // it has been read: who is not named in it is not wanted
+	Addresses []netip.Prefix `json:"addresses,omitempty"`
+	Arbiter   string         `json:"arbiter"`            // "witness", "gateway" or "manual"
+	Fallback  string         `json:"fallback,omitempty"` // arbiter when the witness does not answer: "" or "gateway"
+	Witness   *Member        `json:"witness,omitempty"`
+	Targets   []netip.Addr   `json:"targets,omitempty"`
+	StaleAuto bool           `json:"stale_auto,omitempty"` // a node that was left behind may serve by itself after Timing.Stale
+	TwoCopies bool           `json:"two_copies,omitempty"` // accept no mail while there is one node
 }
 
 // Hooks are what the controller needs of the rest of the node.

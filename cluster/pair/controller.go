@@ -215,6 +215,7 @@ func (c *Controller) step(ctx context.Context) {
 		}
 	}
 	if f.State != Single {
+		c.keepSetup()
 		f = c.syncWitness(f)
 		c.markLog()
 	}
@@ -261,7 +262,7 @@ func (c *Controller) saidSo() bool {
 // syncWitness takes over the witness that the replicated set-up names, and gives up one that it
 // names no more.
 func (c *Controller) syncWitness(f Facts) Facts {
-	set := c.cfg.Hooks.Setup()
+	set := c.setup()
 	w := set.Witness
 	switch {
 	case w == nil && (f.Witness == nil || !set.Known):

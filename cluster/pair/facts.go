@@ -60,6 +60,9 @@ type Facts struct {
 	// Revision is the newest of the witness's record that this node has seen. A witness that
 	// shows an older one has been set back, and can't know who is in sync.
 	Revision uint64 `json:"revision,omitempty"`
+	// Setup is the replicated set-up as this node had it last. After a crash the state lags
+	// behind until there is a leader, and may name another arbiter.
+	Setup *KeptSetup `json:"setup,omitempty"`
 	// Making says that the pair is being made and the other node has not said yet that it joined.
 	Making bool `json:"making,omitempty"`
 	// Former is a node that this one has removed. It is told so when it asks: it may not have

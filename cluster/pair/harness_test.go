@@ -39,6 +39,7 @@ type world struct {
 
 	witnessDir string
 	shortLog   bool // nodes keep only their newest entries
+	replicated bool // who the arbiter is stands in the state; at first it is the gateway rule
 
 	mu      sync.Mutex
 	calls   map[string]map[string]func(context.Context, string, []byte) ([]byte, error) // node, method
@@ -184,7 +185,11 @@ func (n *node) start() {
 
 // arbiter gives the one of this world.
 func (n *node) arbiter(s pair.Setup) pair.Arbiter {
-	switch n.w.arbiter {
+	arbiter := n.w.arbiter
+	if n.w.replicated {
+		arbiter = s.Arbiter
+	}
+	switch arbiter {
 	case "witness":
 		return &pair.Witness{Link: link{n.w, n.id}, Node: "witness"}
 	case "gateway":
@@ -583,6 +588,14 @@ func (h hooks) Setup() pair.Setup {
 	defer h.n.w.mu.Unlock()
 	s := h.n.w.setup
 	s.Addresses, s.Arbiter, s.StaleAuto = []netip.Prefix{vip}, h.n.w.arbiter, true
+	if h.n.w.replicated {
+		s.Arbiter = "gateway"
+		for _, e := range h.n.fsm.Entries() {
+			if v, ok := strings.CutPrefix(e.Data, "arbiter "); ok {
+				s.Arbiter = v
+			}
+		}
+	}
 	return s
 }
 

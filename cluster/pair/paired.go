@@ -12,7 +12,7 @@ import (
 
 // stepPrimary: the lease runs, the address is here, the log is led here.
 func (c *Controller) stepPrimary(ctx context.Context, f Facts) {
-	set := c.cfg.Hooks.Setup()
+	set := c.setup()
 	h, fresh := c.view()
 	if fresh && Relate(f.History, h.History) != Diverged {
 		c.follow(f.Peer.ID, true)
@@ -191,7 +191,7 @@ func (c *Controller) goSolo(ctx context.Context, f Facts, r SoloRequest, why str
 func (c *Controller) askSolo(ctx context.Context, f Facts, r SoloRequest, why string) bool {
 	c.asking.Lock()
 	defer c.asking.Unlock()
-	set := c.cfg.Hooks.Setup()
+	set := c.setup()
 	s := c.cfg.Node.Status()
 	r.Cluster, r.Node, r.Epoch, r.Turn, r.Stale, r.LastIndex, r.Revision = f.Cluster, f.Self.ID, f.Epoch+1, f.Turn, f.Stale, s.LastIndex, f.Revision
 	c.mu.Lock()
@@ -291,7 +291,7 @@ func (c *Controller) stepSolo(ctx context.Context, f Facts) {
 		return
 	}
 	c.setMissing(0, true)
-	set := c.cfg.Hooks.Setup()
+	set := c.setup()
 	alarm, advice := f.Peer.ID+" does not serve: there is one copy of new mail", "start or repair "+f.Peer.ID+"; if it is lost for good: mpctl ha remove "+f.Peer.ID+" --dead --confirm="+f.Peer.ID
 	if follows {
 		alarm, advice = f.Peer.ID+" does not have everything yet: until then there is one copy of new mail", "wait: mpctl ha wait --for sync"

@@ -242,7 +242,7 @@ func (c *Controller) report(ctx context.Context, f Facts, h Hello) {
 	}
 	rctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	set := c.cfg.Hooks.Setup()
+	set := c.setup()
 	err := c.tellPair(rctx, f)
 	c.arbiter(err)
 	if err != nil {
@@ -255,12 +255,13 @@ func (c *Controller) report(ctx context.Context, f Facts, h Hello) {
 }
 
 func (c *Controller) tellPair(ctx context.Context, f Facts) error {
-	arb := c.cfg.Arbiter(c.cfg.Hooks.Setup())
+	set := c.setup()
+	arb := c.cfg.Arbiter(set)
 	serial, err := arb.Serial(ctx)
 	if err != nil {
 		return err
 	}
-	r := PairReport{Cluster: f.Cluster, Epoch: f.Epoch, Turn: f.Turn, Primary: f.Primary, Serial: serial}
+	r := PairReport{Cluster: f.Cluster, Epoch: f.Epoch, Turn: f.Turn, Primary: f.Primary, Serial: serial, Arbiter: set.Arbiter}
 	raw, err := json.Marshal(r)
 	if err != nil {
 		return err
@@ -285,6 +286,9 @@ func (c *Controller) sign(_ context.Context, _ string, req []byte) ([]byte, erro
 	f := c.cfg.Book.Facts()
 	if f.State != Paired || r.Cluster != f.Cluster || r.Epoch != f.Epoch || r.Turn != f.Turn || r.Primary != f.Primary {
 		return nil, fmt.Errorf("not in sync as said: here state %s, epoch %d, turn %d, primary %s", f.State, f.Epoch, f.Turn, f.Primary)
+	}
+	if r.Arbiter != "" && (f.Setup == nil || f.Setup.Arbiter != r.Arbiter) {
+		return nil, fmt.Errorf("this node does not know yet that the arbiter is %s", r.Arbiter)
 	}
 	return c.cfg.Sign(r.Statement()), nil
 }
@@ -374,6 +378,7 @@ func (c *Controller) stepMerging(ctx context.Context, f Facts) {
 	if c.update("merged", func(now *Facts) {
 		now.State, now.History, now.Epoch, now.Turn, now.Primary = Joining, h.History, h.Epoch, h.Turn, h.Primary
 		now.Partial, now.Stale, now.Took, now.Report, now.Aside = true, false, false, false, name
+		now.Setup = nil // its entries are counted in another way from here on
 	}) {
 		c.cfg.Hooks.Rejoin()
 	}

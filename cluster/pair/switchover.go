@@ -214,7 +214,7 @@ func (c *Controller) arbiterLoop(ctx context.Context) {
 			continue // who is cut off has no claim to keep
 		}
 		actx, cancel := context.WithTimeout(ctx, 2*time.Second)
-		revision, err := c.cfg.Arbiter(c.cfg.Hooks.Setup()).Contact(actx, SoloRequest{
+		revision, err := c.cfg.Arbiter(c.setup()).Contact(actx, SoloRequest{
 			Cluster: f.Cluster, Node: f.Self.ID, Epoch: f.Epoch, Turn: f.Turn, Primary: f.Primary == f.Self.ID, Paired: f.State == Paired, Revision: f.Revision,
 		})
 		cancel()
