@@ -69,6 +69,11 @@ func (ss *session) phase() phase {
 }
 
 func (ss *session) run() {
+	// With implicit TLS what is offered depends on it, and the greeting says that.
+	if err := ss.c.Handshake(); err != nil {
+		ss.log.Debug("IMAP session ends", "err", err)
+		return
+	}
 	ss.put("* OK [CAPABILITY ", ss.capabilities(), "] ", ss.srv.Settings().System.Hostname, " IMAP4rev1 ready\r\n")
 	for !ss.bye {
 		if err := ss.send(); err != nil {
