@@ -2,7 +2,6 @@ package imapd
 
 import (
 	"errors"
-	"strconv"
 	"strings"
 
 	"mailplusd/mail/imapd/imapparse"
@@ -15,29 +14,7 @@ func (ss *session) mayLogin() bool {
 	return login.PasswordAllowed(ss.srv.Settings().Services.PlainLogin, ss.c.IsTLS(), ss.c.RemoteIP())
 }
 
-// capabilities lists what is offered now.
-func (ss *session) capabilities() string {
-	caps := "IMAP4rev1 LITERAL+ ID ENABLE IDLE NAMESPACE CHILDREN UNSELECT UIDPLUS MOVE SPECIAL-USE CREATE-SPECIAL-USE STATUS=SIZE"
-	caps += " APPENDLIMIT=" + strconv.FormatInt(ss.appendLimit(), 10)
-	if ss.account != nil {
-		return caps
-	}
-	caps += " SASL-IR"
-	if ss.c.CanTLS() {
-		caps += " STARTTLS"
-	}
-	if ss.mayLogin() {
-		return caps + " AUTH=PLAIN AUTH=LOGIN"
-	}
-	return caps + " LOGINDISABLED"
-}
-
 func (ss *session) appendLimit() int64 { return int64(ss.srv.Settings().Delivery.MaxSizeMB) << 20 }
-
-func (ss *session) doCapability() error {
-	ss.put("* CAPABILITY ", ss.capabilities(), "\r\n")
-	return nil
-}
 
 func (ss *session) doLogout() error {
 	ss.put("* BYE logging out\r\n")
@@ -71,23 +48,6 @@ func (ss *session) doID(p *imapparse.Parser) error {
 	}
 	ss.put(`* ID ("name" "mailplusd" "version" "`, model.Version, "\")\r\n")
 	return usual(p.End())
-}
-
-// doEnable is RFC 5161: nothing that can be enabled is offered yet.
-func (ss *session) doEnable(p *imapparse.Parser) error {
-	for {
-		if _, err := p.Atom(); err != nil {
-			return usual(err)
-		}
-		if !p.More() {
-			break
-		}
-		if err := p.Space(); err != nil {
-			return usual(err)
-		}
-	}
-	ss.put("* ENABLED\r\n")
-	return nil
 }
 
 func (ss *session) doStartTLS(tag, text string) error {

@@ -45,6 +45,7 @@ type session struct {
 	account  *login.Account
 	view     *view.View
 	readOnly bool
+	enabled  feature // what the client has turned on
 	bad      int
 	early    int
 	buf      []byte // answer under construction, reused
