@@ -32,6 +32,7 @@ type capability struct {
 // capabilityTable is everything that is offered, in the order of the answer.
 var capabilityTable = []capability{
 	{name: "IMAP4rev1", in: anyPhase},
+	{name: "IMAP4rev2", in: anyPhase, enable: featRev2},
 	{name: "LITERAL+", in: anyPhase},
 	{name: "SASL-IR", in: notAuthenticated},
 	{name: "STARTTLS", in: notAuthenticated, only: (*session).canTLS},
@@ -49,6 +50,16 @@ var capabilityTable = []capability{
 	{name: "SPECIAL-USE", in: anyPhase},
 	{name: "CREATE-SPECIAL-USE", in: anyPhase},
 	{name: "STATUS=SIZE", in: anyPhase},
+	{name: "CONDSTORE", in: anyPhase, enable: featCondstore},
+	{name: "QRESYNC", in: anyPhase, enable: featQresync},
+	{name: "ESEARCH", in: anyPhase},
+	{name: "SEARCHRES", in: anyPhase},
+	{name: "WITHIN", in: anyPhase},
+	{name: "SORT", in: anyPhase},
+	{name: "SORT=DISPLAY", in: anyPhase},
+	{name: "ESORT", in: anyPhase},
+	{name: "THREAD=ORDEREDSUBJECT", in: anyPhase},
+	{name: "THREAD=REFERENCES", in: anyPhase},
 	{name: "APPENDLIMIT=", in: anyPhase, value: func(ss *session) string { return strconv.FormatInt(ss.appendLimit(), 10) }},
 }
 
@@ -102,6 +113,9 @@ func (ss *session) doEnable(p *imapparse.Parser) error {
 	}
 	if on&featQresync != 0 {
 		on |= featCondstore // RFC 7162 §3.2.3
+	}
+	if on&featCondstore != 0 && ss.view != nil {
+		ss.useCondstore()
 	}
 	ss.enabled |= on
 	ss.put("* ENABLED")

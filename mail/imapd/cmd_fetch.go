@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"mailplusd/mail/imapd/imapparse"
@@ -44,16 +45,31 @@ func (ss *session) doFetch(p *imapparse.Parser, uid bool) error {
 		return usual(err)
 	}
 	f := fetch{ss: ss}
+	var mod imapparse.FetchModifiers
 	if f.items, err = p.Fetch(); err == nil {
+		mod, err = p.FetchModifiers()
+	}
+	if err == nil {
 		err = p.End()
 	}
 	if err != nil {
 		return usual(err)
 	}
-	f.prepare(uid)
+	if mod.Vanished && (!uid || !ss.has(featQresync)) {
+		return bad{"VANISHED is for UID FETCH after ENABLE QRESYNC"}
+	}
 	list, err := ss.messages(set, uid)
 	if err != nil {
 		return err
+	}
+	f.prepare(uid, mod)
+	if mod.ChangedSince {
+		list = slices.DeleteFunc(list, func(i int) bool { return ss.view.Messages[i].ModSeq <= mod.Since })
+	}
+	if mod.Vanished {
+		if err := ss.vanishedEarlier(mod.Since, ss.rangesOf(set, ss.view.Mailbox.UIDNext-1), 0); err != nil {
+			return err
+		}
 	}
 	missing := 0
 	for len(list) > 0 {
@@ -75,13 +91,15 @@ func (ss *session) doFetch(p *imapparse.Parser, uid bool) error {
 }
 
 // prepare sees what the items need.
-func (f *fetch) prepare(uid bool) {
-	hasUID := false
+func (f *fetch) prepare(uid bool, mod imapparse.FetchModifiers) {
+	hasUID, hasModSeq := false, false
 	for i := range f.items {
 		it := &f.items[i]
 		switch it.Name {
 		case "UID":
 			hasUID = true
+		case "MODSEQ":
+			hasModSeq = true
 		case "ENVELOPE", "BODYSTRUCTURE", "BODY":
 			f.meta = true
 		case "BODY[":
@@ -91,6 +109,12 @@ func (f *fetch) prepare(uid bool) {
 	}
 	if uid && !hasUID {
 		f.items = append([]imapparse.Item{{Name: "UID", Label: "UID"}}, f.items...)
+	}
+	if mod.ChangedSince && !hasModSeq { // RFC 7162 §3.1.4.1
+		f.items = append(f.items, imapparse.Item{Name: "MODSEQ", Label: "MODSEQ"})
+	}
+	if mod.ChangedSince || hasModSeq {
+		f.ss.useCondstore()
 	}
 }
 
@@ -240,9 +264,7 @@ func (f *fetch) item(it *imapparse.Item, i int, meta *message.Meta, b *opened) e
 		ss.put("BODY ")
 		ss.buf = append(ss.buf, meta.Body...)
 	case "MODSEQ":
-		ss.put("MODSEQ (")
-		ss.putInt(int64(m.ModSeq))
-		ss.put(")")
+		ss.putModSeq(m)
 	case "BODY[":
 		return f.section(it, b)
 	default:

@@ -15,7 +15,12 @@ import (
 	"mailplusd/mail/view"
 )
 
+// doSearch is SEARCH, with RETURN (RFC 4731, RFC 5182) and the answer that IMAP4rev2 wants.
 func (ss *session) doSearch(p *imapparse.Parser, uid bool) error {
+	ret, err := p.Return()
+	if err != nil {
+		return usual(err)
+	}
 	key, cs, err := p.Search()
 	if err == nil {
 		err = p.End()
@@ -23,14 +28,52 @@ func (ss *session) doSearch(p *imapparse.Parser, uid bool) error {
 	if err != nil {
 		return usual(err)
 	}
+	if err := charsetOK(cs); err != nil {
+		return err
+	}
+	if ss.has(featRev2) && !ret.Extended {
+		ret.Extended, ret.All = true, true
+	}
+	found, modseq, err := ss.searchAll(key)
+	if err != nil {
+		if ret.Save {
+			ss.saved = nil // RFC 5182 §2.1
+		}
+		return err
+	}
+	if ret.Save {
+		ss.save(found, ret)
+	}
+	if ret.Extended {
+		ss.putExtended(found, ret, uid, modseq)
+	} else {
+		ss.put("* SEARCH")
+		ss.putNumbers(found, uid)
+		if modseq > 0 && len(found) > 0 {
+			ss.put(" (MODSEQ ")
+			ss.putInt(int64(modseq))
+			ss.put(")")
+		}
+		ss.put("\r\n")
+	}
+	return ss.announce(uid)
+}
+
+func charsetOK(cs string) error {
 	if cs != "" && !strings.EqualFold(cs, "UTF-8") && !strings.EqualFold(cs, "US-ASCII") {
 		return no{"BADCHARSET (UTF-8 US-ASCII)", "the charset is not supported"}
 	}
-	s := search{ss: ss, n: len(ss.view.Messages)}
-	if s.n > 0 {
-		s.largest = uint32(ss.view.Messages[s.n-1].UID)
+	return nil
+}
+
+// searchAll gives the indexes of what matches, ascending. modseq is the highest of theirs when the
+// search asks for mod-sequences, else 0 (RFC 7162 §3.1.5).
+func (ss *session) searchAll(key *imapparse.Key) (found []int, modseq uint64, err error) {
+	asks := key.Asks("MODSEQ")
+	if asks {
+		ss.useCondstore()
 	}
-	ss.put("* SEARCH")
+	s := search{ss: ss, n: len(ss.view.Messages), largest: uint32(ss.view.Largest()), now: time.Now().Unix()}
 	for i := range ss.view.Messages {
 		m := &ss.view.Messages[i]
 		if m.Gone {
@@ -39,20 +82,91 @@ func (ss *session) doSearch(p *imapparse.Parser, uid bool) error {
 		s.load(i, m)
 		ok, err := s.match(key)
 		if err != nil {
-			return err
+			return nil, 0, err
 		}
-		if !ok {
-			continue
-		}
-		ss.buf = append(ss.buf, ' ')
-		if uid {
-			ss.putInt(int64(m.UID))
-		} else {
-			ss.putInt(int64(i + 1))
+		if ok {
+			found = append(found, i)
+			modseq = max(modseq, m.ModSeq)
 		}
 	}
+	if !asks {
+		modseq = 0
+	}
+	return found, modseq, nil
+}
+
+// save keeps what was found for $: all of it, or with nothing but MIN and MAX those two.
+func (ss *session) save(found []int, ret imapparse.Return) {
+	ss.saved = make([]model.UID, 0, len(found))
+	few := (ret.Min || ret.Max) && !ret.All && !ret.Count
+	for k, i := range found {
+		if !few || ret.Min && k == 0 || ret.Max && k == len(found)-1 {
+			ss.saved = append(ss.saved, ss.view.Messages[i].UID)
+		}
+	}
+}
+
+func (ss *session) number(i int, uid bool) uint32 {
+	if uid {
+		return uint32(ss.view.Messages[i].UID)
+	}
+	return uint32(i + 1)
+}
+
+func (ss *session) putNumbers(list []int, uid bool) {
+	for _, i := range list {
+		ss.buf = append(ss.buf, ' ')
+		ss.putInt(int64(ss.number(i, uid)))
+	}
+}
+
+// putExtended writes ESEARCH; for SORT the list is in its order.
+func (ss *session) putExtended(list []int, ret imapparse.Return, uid bool, modseq uint64) {
+	if !ret.Min && !ret.Max && !ret.All && !ret.Count {
+		return // SAVE alone
+	}
+	ss.put(`* ESEARCH (TAG "`, ss.tag, `")`)
+	if uid {
+		ss.put(" UID")
+	}
+	put := func(name string, i int) {
+		ss.put(" ", name, " ")
+		ss.putInt(int64(ss.number(i, uid)))
+	}
+	if n := len(list); n > 0 {
+		if ret.Min {
+			put("MIN", list[0])
+		}
+		if ret.Max {
+			put("MAX", list[n-1])
+		}
+		if ret.All {
+			ss.put(" ALL ")
+			var w setWriter
+			for _, i := range list {
+				ss.buf = w.add(ss.buf, ss.number(i, uid))
+			}
+			ss.buf = w.end(ss.buf)
+		}
+		if modseq > 0 {
+			if few := (ret.Min || ret.Max) && !ret.All && !ret.Count; few { // of those named only
+				modseq = 0
+				if ret.Min {
+					modseq = ss.view.Messages[list[0]].ModSeq
+				}
+				if ret.Max {
+					modseq = max(modseq, ss.view.Messages[list[n-1]].ModSeq)
+				}
+			}
+			ss.put(" MODSEQ ")
+			ss.putInt(int64(modseq))
+		}
+	}
+	if ret.Count {
+		ss.put(" COUNT ")
+		ss.putInt(int64(len(list)))
+	}
 	ss.put("\r\n")
-	return ss.announce(uid)
 }
 
 // search is one SEARCH under way; a message's text is read only for keys that need it.
@@ -60,6 +174,7 @@ type search struct {
 	ss      *session
 	n       int
 	largest uint32
+	now     int64
 	i       int
 	m       *view.Message
 	raw     []byte
@@ -142,15 +257,27 @@ func (s *search) match(k *imapparse.Key) (bool, error) {
 		ok, err := s.match(k.Keys[0])
 		return !ok, err
 	case "SET":
-		return inSet(k.Set, uint32(s.n), uint32(s.i+1)), nil
+		if k.Set.Saved() {
+			return s.saved(), nil
+		}
+		return s.inSet(k.Set, uint32(s.n), uint32(s.i+1)), nil
 	case "UID":
-		return inSet(k.Set, s.largest, uint32(s.m.UID)), nil
+		if k.Set.Saved() {
+			return s.saved(), nil
+		}
+		return s.inSet(k.Set, s.largest, uint32(s.m.UID)), nil
 	case "RECENT":
-		return s.m.Recent, nil
+		return s.recent(), nil
 	case "OLD":
-		return !s.m.Recent, nil
+		return !s.recent(), nil
 	case "NEW":
-		return s.m.Recent && s.m.Flags&model.FlagSeen == 0, nil
+		return s.recent() && s.m.Flags&model.FlagSeen == 0, nil
+	case "OLDER":
+		return s.m.Date <= s.now-int64(k.Num), nil
+	case "YOUNGER":
+		return s.m.Date > s.now-int64(k.Num), nil
+	case "MODSEQ":
+		return s.m.ModSeq >= k.Mod, nil
 	case "KEYWORD", "UNKEYWORD":
 		return s.keyword(k.Text) == (k.Name == "KEYWORD"), nil
 	case "LARGER":
@@ -163,14 +290,21 @@ func (s *search) match(k *imapparse.Key) (bool, error) {
 	return s.matchText(k)
 }
 
-func inSet(set imapparse.Set, largest, n uint32) (in bool) {
+func (s *search) inSet(set imapparse.Set, largest, n uint32) (in bool) {
 	set.Bounds(largest, func(from, to uint32) { in = in || n >= from && n <= to })
 	return in
 }
 
+func (s *search) saved() bool {
+	_, ok := slices.BinarySearch(s.ss.saved, s.m.UID)
+	return ok
+}
+
+func (s *search) recent() bool { return !s.ss.has(featRev2) && s.ss.view.Recent(s.m.UID) }
+
 func (s *search) keyword(name string) bool {
 	i := slices.IndexFunc(s.ss.view.Mailbox.Keywords, func(k string) bool { return strings.EqualFold(k, name) })
-	return i >= 0 && slices.Contains(s.m.Keywords, uint16(i))
+	return i >= 0 && slices.Contains(s.m.Keywords(), uint16(i))
 }
 
 // compareDay compares dates without time and zone (RFC 3501 §6.4.4).

@@ -1,11 +1,9 @@
 package imapd
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"strconv"
-	"strings"
+	"time"
 
 	"mailplusd/mail/imapd/imapparse"
 	"mailplusd/mail/model"
@@ -15,30 +13,63 @@ import (
 
 func (ss *session) putInt(n int64) { ss.buf = strconv.AppendInt(ss.buf, n, 10) }
 
+// doSelect is SELECT and EXAMINE, with the parameters of RFC 7162.
 func (ss *session) doSelect(p *imapparse.Parser, readOnly bool) error {
-	if ss.view != nil {
-		ss.view = nil
-		ss.put("* OK [CLOSED] the mailbox before is closed\r\n")
-	}
-	m, err := ss.find(p)
+	name, err := mailboxName(p)
 	if err != nil {
 		return err
 	}
-	if err := p.End(); err != nil {
+	args, err := p.Select()
+	if err == nil {
+		err = p.End()
+	}
+	if err != nil {
 		return usual(err)
 	}
-	v, err := view.Open(ss.srv.Store, m, readOnly)
+	if args.Qresync != nil && !ss.has(featQresync) {
+		return bad{"ENABLE QRESYNC comes first"} // RFC 7162 §3.2.5
+	}
+	if ss.view != nil {
+		ss.closeView()
+		ss.put("* OK [CLOSED] the mailbox before is closed\r\n")
+	}
+	if args.Condstore {
+		ss.enabled |= featCondstore
+	}
+	if err := ss.fresh(); err != nil {
+		return err
+	}
+	m, err := ss.srv.Store.Mailbox(ss.account.ID, name)
 	if err != nil {
 		return err
 	}
-	ss.view, ss.readOnly = v, readOnly
+	v, err := ss.srv.views.Open(ss.srv.Store, m, readOnly)
+	if err != nil {
+		return err
+	}
+	ss.view, ss.readOnly, ss.saved = v, readOnly, nil
+	ss.putOpened(name)
+	if q := args.Qresync; q != nil && q.UIDValidity == v.Mailbox.UIDValidity {
+		if err := ss.resync(q); err != nil {
+			return err
+		}
+	}
+	if readOnly {
+		return selectDone{"[READ-ONLY] EXAMINE completed"}
+	}
+	ss.recordSeen(ss.ctx, v)
+	return selectDone{"[READ-WRITE] SELECT completed"}
+}
+
+// putOpened describes the mailbox that was selected.
+func (ss *session) putOpened(name string) {
+	v := ss.view
 	ss.putFlagList()
-	ss.put("* ")
-	ss.putInt(int64(len(v.Messages)))
-	ss.put(" EXISTS\r\n* ")
-	ss.putInt(int64(v.Recent()))
-	ss.put(" RECENT\r\n")
-	if n := v.FirstUnseen(); n > 0 {
+	ss.putCount(len(v.Messages), "EXISTS")
+	ss.putRecent()
+	if ss.has(featRev2) {
+		ss.put(`* LIST () "/" `, quote(name), "\r\n") // RFC 9051 §6.3.2
+	} else if n := v.FirstUnseen(); n > 0 {
 		ss.put("* OK [UNSEEN ")
 		ss.putInt(int64(n))
 		ss.put("] first unseen message\r\n")
@@ -48,15 +79,24 @@ func (ss *session) doSelect(p *imapparse.Parser, readOnly bool) error {
 	ss.put("] UIDs are valid\r\n* OK [UIDNEXT ")
 	ss.putInt(int64(v.Mailbox.UIDNext))
 	ss.put("] predicted next UID\r\n")
-	if readOnly {
-		return ss.finishSelect("[READ-ONLY] EXAMINE completed")
+	ss.putHighest()
+}
+
+func (ss *session) putHighest() {
+	ss.put("* OK [HIGHESTMODSEQ ")
+	ss.putInt(int64(ss.view.ModSeq()))
+	ss.put("] highest mod-sequence\r\n")
+}
+
+// useCondstore turns CONDSTORE on for a client that uses a part of it (RFC 7162 §3.1).
+func (ss *session) useCondstore() {
+	if ss.has(featCondstore) {
+		return
 	}
-	if v.Mailbox.UIDNext > v.Mailbox.RecentFloor {
-		if err := ss.srv.Store.Seen(ss.ctx, m.ID, v.Mailbox.UIDNext); err != nil {
-			ss.log.Warn("recent messages not recorded", "err", err)
-		}
+	ss.enabled |= featCondstore
+	if ss.view != nil {
+		ss.putHighest()
 	}
-	return ss.finishSelect("[READ-WRITE] SELECT completed")
 }
 
 // selectDone carries the text of the tagged answer.
@@ -64,103 +104,31 @@ type selectDone struct{ text string }
 
 func (s selectDone) Error() string { return s.text }
 
-func (ss *session) finishSelect(text string) error { return selectDone{text} }
-
-// putFlagList announces the flags in use and that new keywords are welcome.
-func (ss *session) putFlagList() {
-	ss.put(`* FLAGS (\Answered \Flagged \Deleted \Seen \Draft`)
-	for _, k := range ss.view.Mailbox.Keywords {
-		ss.put(" ", k)
-	}
-	ss.put(")\r\n")
-	if ss.readOnly {
-		ss.put("* OK [PERMANENTFLAGS ()] nothing can be changed\r\n")
+// closeView leaves the mailbox. That its messages are no longer \Recent is noted for good.
+func (ss *session) closeView() {
+	v := ss.view
+	ss.view, ss.saved = nil, nil
+	if v == nil {
 		return
 	}
-	ss.put(`* OK [PERMANENTFLAGS (\Answered \Flagged \Deleted \Seen \Draft`)
-	for _, k := range ss.view.Mailbox.Keywords {
-		ss.put(" ", k)
-	}
-	ss.put(` \*)] limited only by their number`, "\r\n")
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ss.ctx), closeTimeout)
+	defer cancel()
+	ss.recordSeen(ctx, v)
 }
 
-// announce tells what has changed since the last time.
-func (ss *session) announce(expunge bool) error {
-	if ss.view == nil {
-		return nil
-	}
-	u, err := ss.view.Poll(expunge)
-	if err != nil {
-		return err
-	}
-	if u.Gone {
-		ss.put("* BYE the mailbox was deleted\r\n")
-		ss.bye = true
-		return nil
-	}
-	for _, n := range u.Expunged {
-		ss.put("* ")
-		ss.putInt(int64(n))
-		ss.put(" EXPUNGE\r\n")
-	}
-	if u.Keywords {
-		ss.putFlagList()
-	}
-	if u.Exists {
-		ss.put("* ")
-		ss.putInt(int64(len(ss.view.Messages)))
-		ss.put(" EXISTS\r\n* ")
-		ss.putInt(int64(ss.view.Recent()))
-		ss.put(" RECENT\r\n")
-	}
-	for _, i := range u.Flags {
-		ss.putFlagsOf(i, false)
-	}
-	return nil
-}
+// closeTimeout bounds the last words of a session whose client may be gone.
+const closeTimeout = 5 * time.Second
 
-// putFlagsOf writes an untagged FETCH with the flags of a message.
-func (ss *session) putFlagsOf(i int, uid bool) {
-	m := &ss.view.Messages[i]
-	ss.put("* ")
-	ss.putInt(int64(i + 1))
-	ss.put(" FETCH (")
-	if uid {
-		ss.put("UID ")
-		ss.putInt(int64(m.UID))
-		ss.put(" ")
+func (ss *session) recordSeen(ctx context.Context, v *view.View) {
+	below := v.Unrecorded()
+	if below == 0 {
+		return
 	}
-	ss.putFlags(m)
-	ss.put(")\r\n")
-}
-
-// putFlags writes FLAGS (…), canonical.
-func (ss *session) putFlags(m *view.Message) {
-	ss.put("FLAGS (")
-	first := true
-	sep := func() {
-		if !first {
-			ss.buf = append(ss.buf, ' ')
-		}
-		first = false
+	if err := ss.srv.Store.Seen(ctx, v.Mailbox.ID, below); err != nil {
+		ss.log.Warn("recent messages not recorded", "err", err)
+		return
 	}
-	for _, f := range model.SystemFlags {
-		if m.Flags&f.Bit != 0 {
-			sep()
-			ss.buf = append(ss.buf, f.Name...)
-		}
-	}
-	if m.Recent {
-		sep()
-		ss.put(`\Recent`)
-	}
-	for _, k := range m.Keywords {
-		if int(k) < len(ss.view.Mailbox.Keywords) {
-			sep()
-			ss.put(ss.view.Mailbox.Keywords[k])
-		}
-	}
-	ss.buf = append(ss.buf, ')')
+	v.Recorded(below)
 }
 
 func (ss *session) doNoop() error {
@@ -174,21 +142,33 @@ func (ss *session) doNoop() error {
 }
 
 func (ss *session) doUnselect() error {
-	ss.view = nil
+	ss.closeView()
 	return nil
 }
 
 // doClose expunges silently (RFC 3501 §6.4.2).
 func (ss *session) doClose() error {
 	v := ss.view
-	ss.view = nil
+	ss.closeView()
 	if ss.readOnly {
 		return nil
 	}
 	if _, err := v.Poll(false); err != nil {
 		return err
 	}
-	return ss.expungeBatches(v, deletedUIDs(v, nil))
+	modseq, err := ss.expungeBatches(v, deletedUIDs(v, nil))
+	if err != nil || modseq == 0 {
+		return err
+	}
+	return ss.expungedText("CLOSE", modseq)
+}
+
+// expungedText is OK with the new mod-sequence for those who resynchronise (RFC 7162 §3.2.7 and 3.2.8).
+func (ss *session) expungedText(name string, modseq uint64) error {
+	if !ss.has(featQresync) || modseq == 0 {
+		return nil
+	}
+	return selectDone{"[HIGHESTMODSEQ " + strconv.FormatUint(modseq, 10) + "] " + name + " completed"}
 }
 
 func deletedUIDs(v *view.View, in func(model.UID) bool) (out []model.UID) {
@@ -202,23 +182,27 @@ func deletedUIDs(v *view.View, in func(model.UID) bool) (out []model.UID) {
 }
 
 // batch bounds the messages that one entry changes.
-const batch = 5000
+const batch = 25_000
 
-func (ss *session) expungeBatches(v *view.View, uids []model.UID) error {
+// expungeBatches removes messages that are still \Deleted and gives the last mod-sequence, 0 when there were none.
+func (ss *session) expungeBatches(v *view.View, uids []model.UID) (modseq uint64, err error) {
 	for len(uids) > 0 {
 		n := min(len(uids), batch)
-		if _, err := ss.srv.Store.Expunge(ss.ctx, state.Expunge{Mailbox: v.Mailbox.ID, UIDs: uids[:n], OnlyDeleted: true}); err != nil {
-			return err
+		out, err := ss.srv.Store.Expunge(ss.ctx, state.Expunge{Mailbox: v.Mailbox.ID, UIDs: uids[:n], OnlyDeleted: true})
+		if err != nil {
+			return modseq, err
 		}
+		modseq = max(modseq, out.ModSeq)
 		uids = uids[n:]
 	}
-	return nil
+	return modseq, nil
 }
 
 var errReadOnly = no{"READ-ONLY", "the mailbox was opened with EXAMINE"}
 
 // doExpunge is EXPUNGE, and with p UID EXPUNGE (RFC 4315).
 func (ss *session) doExpunge(p *imapparse.Parser) error {
+	name := "EXPUNGE"
 	var in func(model.UID) bool
 	if p != nil {
 		set, err := p.Set()
@@ -228,157 +212,20 @@ func (ss *session) doExpunge(p *imapparse.Parser) error {
 		if err != nil {
 			return usual(err)
 		}
-		in = ss.uidFilter(set)
+		name, in = "UID EXPUNGE", ss.uidFilter(set)
 	}
 	if ss.readOnly {
 		return errReadOnly
 	}
-	if err := ss.announce(true); err != nil {
+	if err := ss.announce(true); err != nil || ss.bye {
 		return err
 	}
-	if err := ss.expungeBatches(ss.view, deletedUIDs(ss.view, in)); err != nil {
-		return err
-	}
-	return ss.announce(true)
-}
-
-func (ss *session) uidFilter(set imapparse.Set) func(model.UID) bool {
-	var largest uint32
-	if n := len(ss.view.Messages); n > 0 {
-		largest = uint32(ss.view.Messages[n-1].UID)
-	}
-	var ranges [][2]uint32
-	set.Bounds(largest, func(from, to uint32) { ranges = append(ranges, [2]uint32{from, to}) })
-	return func(u model.UID) bool {
-		for _, r := range ranges {
-			if uint32(u) >= r[0] && uint32(u) <= r[1] {
-				return true
-			}
-		}
-		return false
-	}
-}
-
-// messages resolves a set to indexes of the view, ascending. A sequence number that doesn't
-// exist is an error; a UID that doesn't is passed over (RFC 3501 §6.4.8).
-func (ss *session) messages(set imapparse.Set, uid bool) ([]int, error) {
-	msgs := ss.view.Messages
-	n := len(msgs)
-	if n == 0 {
-		if uid {
-			return nil, nil
-		}
-		return nil, bad{"the mailbox is empty"}
-	}
-	largest := uint32(n)
-	if uid {
-		largest = uint32(msgs[n-1].UID)
-	}
-	chosen := make([]bool, n)
-	count := 0
-	var err error
-	set.Bounds(largest, func(from, to uint32) {
-		lo, hi := int(from)-1, int(to)
-		if uid {
-			lo, _ = ss.view.Index(model.UID(from))
-			hi = lo
-			for hi < n && uint32(msgs[hi].UID) <= to {
-				hi++
-			}
-		} else if lo >= n || hi > n {
-			err = bad{"there is no such message"}
-			return
-		}
-		for i := lo; i < hi; i++ {
-			if !chosen[i] {
-				chosen[i] = true
-				count++
-			}
-		}
-	})
+	modseq, err := ss.expungeBatches(ss.view, deletedUIDs(ss.view, in))
 	if err != nil {
-		return nil, err
-	}
-	out := make([]int, 0, count)
-	for i, c := range chosen {
-		if c {
-			out = append(out, i)
-		}
-	}
-	return out, nil
-}
-
-// doIdle is RFC 2177: what is pending is told first, then every change as it happens.
-func (ss *session) doIdle(tag, text string) error {
-	if text != "" {
-		return bad{"IDLE takes no arguments"}
-	}
-	if err := ss.fresh(); err != nil {
 		return err
 	}
-	var w *state.Watch
-	if ss.view != nil {
-		w = ss.srv.Store.Watch(ss.view.Mailbox.ID)
-		defer w.Close()
-	}
-	ss.put("+ idling\r\n")
-	if err := ss.announce(true); err != nil {
+	if err := ss.announce(true); err != nil || modseq == 0 {
 		return err
 	}
-	for {
-		if err := ss.send(); err != nil {
-			return &connError{err}
-		}
-		if err := ss.c.Flush(); err != nil {
-			return &connError{err}
-		}
-		if ss.bye {
-			return errTagged
-		}
-		ss.buf = nil // an idle session keeps as little as it can
-		ready, err := ss.waitLine(w)
-		if err != nil {
-			return &connError{err}
-		}
-		if ready {
-			line, err := ss.c.ReadLine(maxLine)
-			if err != nil {
-				return &connError{err}
-			}
-			if !strings.EqualFold(string(bytes.TrimSpace(line)), "DONE") {
-				return bad{"DONE expected"}
-			}
-			return nil
-		}
-		if err := ss.announce(true); err != nil {
-			return err
-		}
-	}
-}
-
-// waitLine waits until the client sends something (true) or the mailbox changes (false).
-func (ss *session) waitLine(w *state.Watch) (bool, error) {
-	ctx, cancel := context.WithCancel(ss.ctx)
-	defer cancel()
-	if w != nil {
-		w.OnWake(cancel)
-		defer w.OnWake(nil)
-		select {
-		case <-w.C():
-			return false, nil
-		default:
-		}
-	}
-	err := ss.c.WaitReadable(ctx)
-	if err == nil {
-		return true, nil
-	}
-	if errors.Is(err, context.Canceled) && ss.ctx.Err() == nil {
-		select {
-		case <-w.C():
-		default:
-		}
-		return false, nil
-	}
-	return false, err
+	return ss.expungedText(name, ss.view.ModSeq())
 }

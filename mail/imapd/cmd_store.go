@@ -1,15 +1,12 @@
 package imapd
 
 import (
-	"errors"
 	"slices"
-	"strconv"
 	"strings"
 
 	"mailplusd/mail/imapd/imapparse"
 	"mailplusd/mail/model"
 	"mailplusd/mail/state"
-	"mailplusd/mail/store"
 	"mailplusd/mail/view"
 )
 
@@ -41,6 +38,10 @@ func (ss *session) doStore(p *imapparse.Parser, uid bool) error {
 	if err == nil {
 		err = p.Space()
 	}
+	var since *uint64
+	if err == nil {
+		since, err = p.UnchangedSince()
+	}
 	if err != nil {
 		return usual(err)
 	}
@@ -55,89 +56,164 @@ func (ss *session) doStore(p *imapparse.Parser, uid bool) error {
 	if err != nil {
 		return err
 	}
-	op.Mailbox = ss.view.Mailbox.ID
-	uids := ss.uidsOf(list)
-	for len(uids) > 0 {
-		n := min(len(uids), batch)
-		op.UIDs = uids[:n]
-		if _, err := ss.srv.Store.SetFlags(ss.ctx, op); err != nil {
-			return err
-		}
-		uids = uids[n:]
+	if since != nil {
+		ss.useCondstore()
 	}
-	before := ss.marksOf(list)
-	u, err := ss.view.Poll(false)
+	s := storing{ss: ss, op: op, list: list, silent: silent, uid: uid}
+	s.op.Mailbox, s.op.UnchangedSince = ss.view.Mailbox.ID, since
+	if silent {
+		s.before = make([]view.Message, len(list))
+		for k, i := range list {
+			s.before[k] = ss.view.Messages[i]
+		}
+	}
+	conflict, err := s.change()
 	if err != nil {
 		return err
 	}
-	if u.Keywords {
-		ss.putFlagList()
-	}
-	mine := make(map[int]bool, len(list))
-	for _, i := range list {
-		mine[i] = true
-	}
-	for _, i := range list { // the answer of STORE: every message named, unless silent
-		m := &ss.view.Messages[i]
-		if m.Gone || silent && ss.expected(before[i], m, op) {
-			continue
-		}
-		ss.putFlagsOf(i, uid)
-		if len(ss.buf) > sendAt {
-			if err := ss.send(); err != nil {
-				return &connError{err}
-			}
-		}
-	}
-	if u.Exists {
-		ss.put("* ")
-		ss.putInt(int64(len(ss.view.Messages)))
-		ss.put(" EXISTS\r\n")
-	}
-	for _, i := range u.Flags {
-		if !mine[i] {
-			ss.putFlagsOf(i, uid)
-		}
+	if err := s.answer(conflict); err != nil {
+		return err
 	}
 	if uid {
-		return ss.announce(true)
+		if err := ss.announce(true); err != nil {
+			return err
+		}
+	}
+	if len(conflict) > 0 {
+		return selectDone{"[MODIFIED " + ss.numbers(conflict, list, uid) + "] others have changed these messages"}
 	}
 	return nil
 }
 
-// marks are the flags and keywords of a message.
-type marks struct {
-	flags model.Flags
-	words []uint16
+// storing is one STORE under way.
+type storing struct {
+	ss          *session
+	op          state.SetFlags
+	list        []int          // indexes of the messages
+	before      []view.Message // the same, as the client knows them; when silent
+	silent, uid bool
 }
 
-// expected tells whether a message has what a silent STORE leads to when nobody else changes it.
-func (ss *session) expected(before marks, now *view.Message, op state.SetFlags) bool {
-	var arg []uint16
-	for _, name := range op.Keywords {
-		i := slices.IndexFunc(ss.view.Mailbox.Keywords, func(k string) bool { return strings.EqualFold(k, name) })
-		arg = append(arg, uint16(i))
+// change does it, as one entry in the log if it can; conflict is what others have changed (RFC 7162 §3.1.3).
+func (s *storing) change() (conflict []model.UID, err error) {
+	uids := s.ss.uidsOf(s.list)
+	for len(uids) > 0 {
+		n := min(len(uids), batch)
+		s.op.UIDs = uids[:n]
+		out, err := s.ss.srv.Store.SetFlags(s.ss.ctx, s.op)
+		if err != nil {
+			return nil, err
+		}
+		conflict = append(conflict, out.Conflict...)
+		uids = uids[n:]
 	}
-	has := func(list []uint16, w uint16) bool { return slices.Contains(list, w) }
-	flags, words := op.Flags, arg
-	switch op.Mode {
-	case state.FlagsAdd:
-		flags, words = before.flags|op.Flags, append(slices.Clone(before.words), arg...)
-	case state.FlagsRemove:
-		flags = before.flags &^ op.Flags
-		words = slices.DeleteFunc(slices.Clone(before.words), func(w uint16) bool { return has(arg, w) })
-	}
-	return now.Flags == flags && !slices.ContainsFunc(words, func(w uint16) bool { return !has(now.Keywords, w) }) &&
-		!slices.ContainsFunc(now.Keywords, func(w uint16) bool { return !has(words, w) })
+	return conflict, nil
 }
 
-func (ss *session) marksOf(list []int) map[int]marks {
-	out := make(map[int]marks, len(list))
-	for _, i := range list {
+// answer names every message with its flags; a silent STORE only those that are not as the
+// client must expect them, and with CONDSTORE the new mod-sequences.
+func (s *storing) answer(conflict []model.UID) error {
+	ss := s.ss
+	u, err := ss.view.Poll(false)
+	if err != nil {
+		return err
+	}
+	if u.Gone {
+		return ss.tell(&u, nil)
+	}
+	if u.Keywords {
+		ss.putFlagList()
+		u.Keywords = false
+	}
+	want := s.expectation()
+	for k, i := range s.list {
 		m := &ss.view.Messages[i]
-		out[i] = marks{m.Flags, m.Keywords}
+		switch {
+		case m.Gone:
+			continue
+		case len(conflict) > 0 && conflict[0] == m.UID:
+			conflict = conflict[1:]
+			ss.putFlagsOf(i, s.uid) // so that the client knows what is there now
+		case !s.silent || !want.met(&s.before[k], m):
+			ss.putFlagsOf(i, s.uid)
+		case ss.has(featCondstore):
+			ss.put("* ")
+			ss.putInt(int64(i + 1))
+			ss.put(" FETCH (UID ")
+			ss.putInt(int64(m.UID))
+			ss.put(" ")
+			ss.putModSeq(m)
+			ss.put(")\r\n")
+		}
+		if err := ss.sendFull(); err != nil {
+			return err
+		}
 	}
-	return out
+	rest := s.list
+	return ss.tell(&u, func(i int) bool { // both ascend
+		for len(rest) > 0 && rest[0] < i {
+			rest = rest[1:]
+		}
+		return len(rest) > 0 && rest[0] == i
+	})
+}
+
+// numbers writes UIDs of messages of a list as the client named them.
+func (ss *session) numbers(uids []model.UID, list []int, uid bool) string {
+	if uid {
+		return uidSet(uids)
+	}
+	var w setWriter
+	var b []byte
+	for _, i := range list {
+		if len(uids) > 0 && ss.view.Messages[i].UID == uids[0] {
+			uids = uids[1:]
+			b = w.add(b, uint32(i+1))
+		}
+	}
+	return string(w.end(b))
+}
+
+// expectation is what flags a silent STORE leads to when nobody else changes them.
+type expectation struct {
+	mode  state.FlagMode
+	flags model.Flags
+	words []uint16 // ascending
+}
+
+func (s *storing) expectation() expectation {
+	e := expectation{mode: s.op.Mode, flags: s.op.Flags}
+	for _, name := range s.op.Keywords {
+		if i := slices.IndexFunc(s.ss.view.Mailbox.Keywords, func(k string) bool { return strings.EqualFold(k, name) }); i >= 0 {
+			e.words = append(e.words, uint16(i))
+		}
+	}
+	slices.Sort(e.words)
+	return e
+}
+
+func (e *expectation) met(before, now *view.Message) bool {
+	in := func(list []uint16, w uint16) bool { return slices.Contains(list, w) }
+	switch e.mode {
+	case state.FlagsAdd:
+		return now.Flags == before.Flags|e.flags &&
+			all(before.Keywords(), func(w uint16) bool { return in(now.Keywords(), w) }) && all(e.words, func(w uint16) bool { return in(now.Keywords(), w) }) &&
+			all(now.Keywords(), func(w uint16) bool { return in(before.Keywords(), w) || in(e.words, w) })
+	case state.FlagsRemove:
+		return now.Flags == before.Flags&^e.flags &&
+			all(now.Keywords(), func(w uint16) bool { return in(before.Keywords(), w) && !in(e.words, w) }) &&
+			all(before.Keywords(), func(w uint16) bool { return in(now.Keywords(), w) || in(e.words, w) })
+	}
+	return now.Flags == e.flags && slices.Equal(now.Keywords(), e.words)
+}
+
+func all(list []uint16, ok func(uint16) bool) bool {
+	for _, w := range list {
+		if !ok(w) {
+			return false
+		}
+	}
+	return true
 }
 
 func (ss *session) uidsOf(list []int) []model.UID {
@@ -193,89 +269,4 @@ func storeArgs(p *imapparse.Parser) (op state.SetFlags, silent bool, err error) 
 	}
 	op.Flags, op.Keywords, err = splitFlags(list)
 	return op, silent, err
-}
-
-// doCopy is COPY and MOVE (RFC 6851).
-func (ss *session) doCopy(p *imapparse.Parser, uid, move bool) error {
-	set, err := p.Set()
-	if err == nil {
-		err = p.Space()
-	}
-	if err != nil {
-		return usual(err)
-	}
-	name, err := mailboxName(p)
-	if err != nil {
-		return err
-	}
-	if err := p.End(); err != nil {
-		return usual(err)
-	}
-	if move && ss.readOnly {
-		return errReadOnly
-	}
-	if err := ss.fresh(); err != nil {
-		return err
-	}
-	to, err := ss.srv.Store.Mailbox(ss.account.ID, name)
-	if errors.Is(err, store.ErrNotFound) {
-		return no{"TRYCREATE", "there is no such mailbox"}
-	}
-	if err != nil {
-		return err
-	}
-	list, err := ss.messages(set, uid)
-	if err != nil {
-		return err
-	}
-	var all state.Copied
-	uids := ss.uidsOf(list)
-	for len(uids) > 0 { // one entry each: all or nothing up to this size
-		n := min(len(uids), copyBatch)
-		out, err := ss.srv.Store.Copy(ss.ctx, state.Copy{From: ss.view.Mailbox.ID, To: to.ID, UIDs: uids[:n], Move: move})
-		if err != nil {
-			return err
-		}
-		all.UIDValidity = out.UIDValidity
-		all.From, all.To = append(all.From, out.From...), append(all.To, out.To...)
-		uids = uids[n:]
-	}
-	code := ""
-	if len(all.From) > 0 {
-		code = "[COPYUID " + strconv.FormatUint(uint64(all.UIDValidity), 10) + " " + uidSet(all.From) + " " + uidSet(all.To) + "] "
-	}
-	if move {
-		if code != "" {
-			ss.put("* OK ", code, "moved\r\n")
-		}
-		return ss.announce(true)
-	}
-	if err := ss.announce(uid); err != nil {
-		return err
-	}
-	return selectDone{code + "COPY completed"}
-}
-
-// copyBatch keeps a COPY whole for as many messages as an entry holds.
-const copyBatch = 50_000
-
-// uidSet writes UIDs as a set, in their order.
-func uidSet(uids []model.UID) string {
-	var b []byte
-	for i := 0; i < len(uids); {
-		j := i
-		for j+1 < len(uids) && uids[j+1] == uids[j]+1 {
-			j++
-		}
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = strconv.AppendUint(b, uint64(uids[i]), 10)
-		if j > i {
-			b = append(b, ':')
-			b = strconv.AppendUint(b, uint64(uids[j]), 10)
-		}
-		i = j + 1
-	}
-	return string(b)
 }

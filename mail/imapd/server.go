@@ -14,6 +14,7 @@ import (
 	"mailplusd/mail/state"
 	"mailplusd/mail/store"
 	"mailplusd/mail/store/segment"
+	"mailplusd/mail/view"
 	"mailplusd/mail/wire"
 )
 
@@ -31,6 +32,7 @@ type Store interface {
 	Seen(ctx context.Context, id model.MailboxID, below model.UID) error
 	View(id model.MailboxID, from, to model.UID, fn func(*model.MessageState) bool) (model.Mailbox, error)
 	Changes(id model.MailboxID, since uint64) (state.Changes, error)
+	Expunged(id model.MailboxID, since, upto uint64) (uids []model.UID, ok bool, err error)
 	Message(id model.MailboxID, uid model.UID) (model.MessageState, error)
 	Metas(id model.MailboxID, from, to model.UID, fn func(uid model.UID, meta []byte) bool) error
 	Body(id model.BodyID) (*segment.Body, error)
@@ -54,6 +56,8 @@ type Server struct {
 	Login    Authenticator
 	Settings func() *model.Settings
 	Log      *slog.Logger
+
+	views view.Cache
 }
 
 // Serve accepts sessions until the listener is closed.
@@ -85,4 +89,5 @@ func (s *Server) session(c *wire.Conn) {
 		}
 	}()
 	ss.run()
+	ss.closeView()
 }

@@ -45,7 +45,9 @@ type session struct {
 	account  *login.Account
 	view     *view.View
 	readOnly bool
-	enabled  feature // what the client has turned on
+	enabled  feature     // what the client has turned on
+	saved    []model.UID // what $ stands for (RFC 5182), ascending
+	tag      string
 	bad      int
 	early    int
 	buf      []byte // answer under construction, reused
@@ -131,6 +133,7 @@ func (ss *session) command() error {
 		return ss.wrong()
 	}
 	t := string(tag)
+	ss.tag = t
 	name, _, _ := bytes.Cut(rest, []byte(" "))
 	word := strings.ToUpper(string(bytes.TrimRight(name, " ")))
 	if ss.account == nil {

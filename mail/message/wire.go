@@ -14,6 +14,8 @@ type Meta struct {
 	BodyStructure []byte // BODYSTRUCTURE
 	Body          []byte // BODY: BODYSTRUCTURE without extension data
 	HeaderSize    int    // octets up to and with the empty line
+	References    []byte // message IDs of References, without brackets, separated by spaces
+	NoReferences  bool   // stored by a version that kept no References: look into the message
 }
 
 const metaVersion = 1
@@ -22,7 +24,11 @@ const metaVersion = 1
 func EncodeMeta(b []byte, m *Meta) []byte {
 	b = append(b, metaVersion)
 	b = binary.AppendUvarint(b, uint64(m.HeaderSize))
-	for _, f := range [][]byte{m.Envelope, m.BodyStructure, m.Body} {
+	fields := [][]byte{m.Envelope, m.BodyStructure, m.Body, m.References}
+	if m.NoReferences {
+		fields = fields[:3]
+	}
+	for _, f := range fields {
 		b = binary.AppendUvarint(b, uint64(len(f)))
 		b = append(b, f...)
 	}
@@ -42,7 +48,11 @@ func DecodeMeta(b []byte) (m Meta, err error) {
 		return m, errMeta
 	}
 	m.HeaderSize, b = int(size), b[n:]
-	for _, f := range []*[]byte{&m.Envelope, &m.BodyStructure, &m.Body} {
+	for i, f := range []*[]byte{&m.Envelope, &m.BodyStructure, &m.Body, &m.References} {
+		if i == 3 && len(b) == 0 { // the fields behind Body came later
+			m.NoReferences = true
+			break
+		}
 		l, n := binary.Uvarint(b)
 		if n <= 0 || l > uint64(len(b)-n) {
 			return m, errMeta
@@ -64,6 +74,7 @@ func Summarize(prefix, raw []byte, lim Limits) Meta {
 		BodyStructure: appendStructure(nil, t.Root, true),
 		Body:          appendStructure(nil, t.Root, false),
 		HeaderSize:    len(prefix) + t.Root.BodyStart,
+		References:    references(&h),
 	}
 }
 

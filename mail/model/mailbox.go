@@ -75,6 +75,8 @@ type Mailbox struct {
 	Epoch         uint64     `cbor:"16,keyasint,omitempty"` // forced epoch whose skip-ahead is already applied
 	RecentFloor   UID        `cbor:"17,keyasint,omitempty"` // UIDs below were seen by a read-write session (\Recent)
 	Ahead         UID        `cbor:"18,keyasint,omitempty"` // a merged branch has given UIDs below this: the next message starts there
+	Tombstones    uint32     `cbor:"19,keyasint,omitempty"` // expunged UIDs that are remembered for clients that come back (RFC 7162)
+	Forgotten     uint64     `cbor:"20,keyasint,omitempty"` // expunges with a mod-sequence up to this are no longer remembered
 }
 
 // IsInbox reports whether name is INBOX in any letter case (RFC 9051 §5.1).

@@ -1,6 +1,8 @@
 package state
 
 import (
+	"bytes"
+	"encoding/binary"
 	"slices"
 	"strings"
 
@@ -332,7 +334,45 @@ func (a *apply) remove(m *model.Mailbox, uids []model.UID, onlyDeleted bool) (Ex
 		}
 		out.UIDs = append(out.UIDs, uid)
 	}
-	return out, nil
+	m.Tombstones += uint32(len(out.UIDs))
+	return out, a.forget(m)
+}
+
+// Tombstones of a mailbox: above the first number the oldest are forgotten, down to the second.
+// They tell a client that comes back what was expunged meanwhile; one that was away for longer
+// compares whole lists of UIDs (RFC 7162 §3.2.5.2).
+var (
+	maxTombstones  = uint32(100_000)
+	keepTombstones = uint32(50_000)
+)
+
+func (a *apply) forget(m *model.Mailbox) error {
+	if m.Tombstones <= maxTombstones {
+		return nil
+	}
+	prefix := be64([]byte{spaceChange}, uint64(m.ID))
+	it, err := a.b.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	if err != nil {
+		return err
+	}
+	var lines [][]byte
+	for it.First(); it.Valid() && m.Tombstones > keepTombstones; it.Next() {
+		if v := it.Value(); len(v) == 1 && v[0] == expunged[0] {
+			lines = append(lines, bytes.Clone(it.Key()))
+			m.Forgotten = max(m.Forgotten, binary.BigEndian.Uint64(it.Key()[9:]))
+			m.Tombstones--
+		}
+	}
+	err = it.Error()
+	if cerr := it.Close(); err == nil {
+		err = cerr
+	}
+	for _, k := range lines {
+		if err == nil {
+			err = a.b.Delete(k, nil)
+		}
+	}
+	return err
 }
 
 func (a *apply) copy(op *Copy) (any, error) {

@@ -198,6 +198,11 @@ func (s *Store) Changes(id model.MailboxID, since uint64) (Changes, error) {
 	return s.state.Changes(id, since)
 }
 
+// Expunged lists what was removed with since < mod-sequence <= upto; ok is false when some of it is forgotten.
+func (s *Store) Expunged(id model.MailboxID, since, upto uint64) (uids []model.UID, ok bool, err error) {
+	return s.state.Expunged(id, since, upto)
+}
+
 // Meta reads a message's parsed headers (message.DecodeMeta); ErrNotFound.
 func (s *Store) Meta(id model.MailboxID, uid model.UID) ([]byte, error) { return s.state.Meta(id, uid) }
 

@@ -10,6 +10,11 @@ import (
 	"mailplusd/mail/view"
 )
 
+// boxes gives a state the name that a view knows a read by.
+type boxes struct{ *state.State }
+
+func (b boxes) MailboxByID(id model.MailboxID) (model.Mailbox, error) { return b.Mailbox(id) }
+
 // local applies at once.
 type local struct {
 	s     *state.State
@@ -52,7 +57,7 @@ func TestPollAfterRestore(t *testing.T) {
 	if err := s.Checkpoint(early); err != nil {
 		t.Fatal(err)
 	}
-	v, err := view.Open(s, model.Mailbox{ID: inbox}, false)
+	v, err := new(view.Cache).Open(boxes{s}, model.Mailbox{ID: inbox}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +78,7 @@ func TestPollAfterRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	u, err := v.Poll(true)
-	if err != nil || u.Gone || len(u.Expunged) != 1 || u.Expunged[0] != 1 || !u.Exists || len(u.Flags) != 1 || v.Messages[u.Flags[0]].UID != 2 {
+	if err != nil || u.Gone || len(u.Expunged) != 1 || u.Expunged[0].UID != 1 || !u.Exists || len(u.Changed) != 1 || v.Messages[u.Changed[0].Index].UID != 2 {
 		t.Fatalf("%+v %v", u, err)
 	}
 	if len(v.Messages) != 3 || v.Messages[2].UID != 4 {

@@ -181,14 +181,37 @@ func (p *Parser) Number() (uint32, error) {
 	return uint32(n), nil
 }
 
+// Number64 reads a decimal number of 63 bits, such as a mod-sequence (RFC 7162 §7).
+func (p *Parser) Number64() (uint64, error) {
+	s, err := p.while(func(c byte) bool { return c >= '0' && c <= '9' }, "a number")
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseUint(s, 10, 63)
+	if err != nil {
+		return 0, fmt.Errorf("the number %.30s is too large", s)
+	}
+	return n, nil
+}
+
 // Range is from:to, both ends included; 0 stands for *.
-type Range struct{ From, To uint32 }
+type Range struct {
+	From, To uint32
+	saved    bool
+}
 
 // Set is a sequence set (RFC 3501 §9).
 type Set []Range
 
+// Saved tells whether the set is $, what the last SEARCH has saved (RFC 5182).
+func (s Set) Saved() bool { return len(s) == 1 && s[0].saved }
+
 // Set reads a sequence set.
 func (p *Parser) Set() (Set, error) {
+	if p.Peek() == '$' {
+		p.i++
+		return Set{{saved: true}}, nil
+	}
 	var out Set
 	for {
 		if len(out) >= MaxSetSize {
@@ -198,7 +221,7 @@ func (p *Parser) Set() (Set, error) {
 		if err != nil {
 			return nil, err
 		}
-		r := Range{from, from}
+		r := Range{From: from, To: from}
 		if p.Peek() == ':' {
 			p.i++
 			if r.To, err = p.setNumber(); err != nil {
@@ -225,9 +248,13 @@ func (p *Parser) setNumber() (uint32, error) {
 	return n, err
 }
 
-// Bounds resolves * and the order of each range against the largest number in use.
+// Bounds resolves * and the order of each range against the largest number in use. What $ stands
+// for only the session knows.
 func (s Set) Bounds(largest uint32, fn func(from, to uint32)) {
 	for _, r := range s {
+		if r.saved {
+			continue
+		}
 		from, to := r.From, r.To
 		if from == 0 {
 			from = largest

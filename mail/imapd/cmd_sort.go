@@ -1,0 +1,269 @@
+package imapd
+
+import (
+	"slices"
+	"strings"
+
+	"mailplusd/mail/imapd/imapparse"
+	"mailplusd/mail/message"
+	"mailplusd/mail/view/order"
+)
+
+var sortBy = map[string]order.By{
+	"ARRIVAL": order.ByArrival, "CC": order.ByCc, "DATE": order.ByDate, "FROM": order.ByFrom, "SIZE": order.BySize,
+	"SUBJECT": order.BySubject, "TO": order.ByTo, "DISPLAYFROM": order.ByDisplayFrom, "DISPLAYTO": order.ByDisplayTo,
+}
+
+// doSort is SORT (RFC 5256), with RETURN (RFC 5267 ESORT) and the display names of RFC 5957.
+func (ss *session) doSort(p *imapparse.Parser, uid bool) error {
+	ret, err := p.Return()
+	var names []imapparse.SortKey
+	if err == nil {
+		names, err = p.Sort()
+	}
+	if err == nil {
+		err = p.Space()
+	}
+	if err != nil {
+		return usual(err)
+	}
+	found, modseq, err := ss.searchBehindCharset(p)
+	if err != nil {
+		return err
+	}
+	var keys []order.Key
+	var need fields
+	for _, n := range names {
+		k := order.Key{By: sortBy[n.Name], Reverse: n.Reverse}
+		keys, need = append(keys, k), need|1<<k.By
+	}
+	items, err := ss.items(found, need)
+	if err != nil {
+		return err
+	}
+	order.Sort(items, keys)
+	sorted := make([]int, len(items))
+	for i := range items {
+		sorted[i] = items[i].Index
+	}
+	if ret.Save {
+		ss.save(sorted, ret)
+		slices.Sort(ss.saved)
+	}
+	if ret.Extended {
+		ss.putExtended(sorted, ret, uid, modseq)
+		return ss.announce(uid)
+	}
+	ss.put("* SORT")
+	ss.putNumbers(sorted, uid)
+	if modseq > 0 && len(sorted) > 0 {
+		ss.put(" (MODSEQ ")
+		ss.putInt(int64(modseq))
+		ss.put(")")
+	}
+	ss.put("\r\n")
+	return ss.announce(uid)
+}
+
+// searchBehindCharset reads `charset keys` and searches.
+func (ss *session) searchBehindCharset(p *imapparse.Parser) (found []int, modseq uint64, err error) {
+	cs, err := p.AString()
+	if err == nil {
+		err = p.Space()
+	}
+	var key *imapparse.Key
+	if err == nil {
+		key, err = p.Keys()
+	}
+	if err == nil {
+		err = p.End()
+	}
+	if err != nil {
+		return nil, 0, usual(err)
+	}
+	if err := charsetOK(cs); err != nil {
+		return nil, 0, err
+	}
+	return ss.searchAll(key)
+}
+
+// doThread is THREAD (RFC 5256).
+func (ss *session) doThread(p *imapparse.Parser, uid bool) error {
+	alg, err := p.Atom()
+	if err == nil {
+		err = p.Space()
+	}
+	if err != nil {
+		return usual(err)
+	}
+	alg = strings.ToUpper(alg)
+	need := fields(1<<order.ByDate | 1<<order.BySubject)
+	switch alg {
+	case "ORDEREDSUBJECT":
+	case "REFERENCES":
+		need |= needReferences
+	default:
+		return bad{"ORDEREDSUBJECT or REFERENCES expected"}
+	}
+	found, _, err := ss.searchBehindCharset(p)
+	if err != nil {
+		return err
+	}
+	items, err := ss.items(found, need)
+	if err != nil {
+		return err
+	}
+	threads := order.OrderedSubject
+	if alg == "REFERENCES" {
+		threads = order.References
+	}
+	ss.put("* THREAD")
+	for i, t := range threads(items) {
+		if i == 0 {
+			ss.buf = append(ss.buf, ' ')
+		}
+		ss.putThread(t, uid)
+	}
+	ss.put("\r\n")
+	return ss.announce(uid)
+}
+
+// putThread writes a thread: messages one after the other, and a list for each where it forks.
+func (ss *session) putThread(t *order.Thread, uid bool) {
+	ss.buf = append(ss.buf, '(')
+	for first := true; ; first = false {
+		if t.Item != nil {
+			if !first {
+				ss.buf = append(ss.buf, ' ')
+			}
+			ss.putInt(int64(ss.number(t.Item.Index, uid)))
+		}
+		if len(t.Children) != 1 {
+			break
+		}
+		t = t.Children[0]
+	}
+	if len(t.Children) > 0 && t.Item != nil {
+		ss.buf = append(ss.buf, ' ')
+	}
+	for _, c := range t.Children {
+		ss.putThread(c, uid)
+	}
+	ss.buf = append(ss.buf, ')')
+}
+
+// fields are what an order needs of a message: a bit for each order.By.
+type fields uint16
+
+const needReferences fields = 1 << 15
+
+const needMeta = ^fields(1<<order.ByArrival | 1<<order.BySize)
+
+func (f fields) has(by order.By) bool { return f&(1<<by) != 0 }
+
+// items reads what an order needs from the parsed headers, never from bodies, apart from
+// messages that were stored by a version that kept no References.
+func (ss *session) items(list []int, need fields) ([]order.Item, error) {
+	out := make([]order.Item, 0, len(list))
+	for len(list) > 0 {
+		n := min(len(list), fetchChunk)
+		f := fetch{ss: ss}
+		if need&needMeta != 0 {
+			if err := f.loadMetas(list[:n]); err != nil {
+				return nil, err
+			}
+		}
+		for _, i := range list[:n] {
+			m := &ss.view.Messages[i]
+			it := order.Item{Index: i, Arrival: m.Date, Sent: m.Date, Size: m.Size}
+			if need&needMeta != 0 {
+				raw, ok := f.metas[m.UID]
+				if !ok {
+					continue // gone meanwhile
+				}
+				if err := ss.describe(&it, raw, need); err != nil {
+					return nil, err
+				}
+			}
+			out = append(out, it)
+		}
+		list = list[n:]
+	}
+	return out, nil
+}
+
+func (ss *session) describe(it *order.Item, raw []byte, need fields) error {
+	meta, err := message.DecodeMeta(raw)
+	if err != nil {
+		return err
+	}
+	env, ok := message.SplitEnvelope(meta.Envelope)
+	if !ok {
+		return nil // sorted as a message without headers
+	}
+	if need.has(order.ByDate) {
+		if at, ok := order.SentDate(message.NString(env[message.EnvDate])); ok {
+			it.Sent = at.Unix()
+		}
+	}
+	if need.has(order.BySubject) {
+		base, reply := order.BaseSubject(message.Decode(message.NString(env[message.EnvSubject])))
+		it.Subject, it.Reply = order.Collate(base), reply
+	}
+	for _, a := range []struct {
+		local, display order.By
+		field          int
+		to, toDisplay  *string
+	}{
+		{order.ByFrom, order.ByDisplayFrom, message.EnvFrom, &it.From, &it.DisplayFrom},
+		{order.ByTo, order.ByDisplayTo, message.EnvTo, &it.To, &it.DisplayTo},
+		{order.ByCc, order.ByCc, message.EnvCc, &it.Cc, &it.Cc},
+	} {
+		if !need.has(a.local) && !need.has(a.display) {
+			continue
+		}
+		first := message.EnvelopeAddresses(env[a.field], 1)
+		if len(first) == 0 {
+			continue
+		}
+		*a.toDisplay = order.Collate(displayName(&first[0]))
+		*a.to = order.Collate(message.Decode(first[0].Local))
+	}
+	if need&needReferences != 0 {
+		return ss.describeThread(it, &meta, &env)
+	}
+	return nil
+}
+
+// displayName is the display name, else the address (RFC 5957 §1).
+func displayName(m *message.Mailbox) string {
+	if name := strings.TrimSpace(message.Decode(m.Name)); name != "" {
+		return name
+	}
+	if m.Host == "" {
+		return m.Local
+	}
+	return m.Local + "@" + m.Host
+}
+
+func (ss *session) describeThread(it *order.Item, meta *message.Meta, env *message.EnvelopeFields) error {
+	if ids := message.MessageIDs(message.NString(env[message.EnvMessageID])); len(ids) > 0 {
+		it.ID = ids[0]
+	}
+	it.References = strings.Fields(string(meta.References))
+	if meta.NoReferences {
+		s := search{ss: ss}
+		s.load(it.Index, &ss.view.Messages[it.Index])
+		if ok, err := s.open(); err != nil {
+			return err
+		} else if ok {
+			it.References = message.MessageIDs(s.root.Header.Get("References"))
+		}
+	}
+	if len(it.References) == 0 {
+		if ids := message.MessageIDs(message.NString(env[message.EnvInReplyTo])); len(ids) > 0 {
+			it.References = ids[:1]
+		}
+	}
+	return nil
+}
