@@ -32,6 +32,9 @@ service imap-login {
   process_min_avail = 2
   service_count = 0
 }
+protocol imap {
+  mail_max_userip_connections = 2000
+}
 service lmtp {
   unix_listener $dir/spool/private/dovecot-lmtp {
     mode = 0600

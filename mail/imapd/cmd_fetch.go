@@ -22,9 +22,10 @@ const fetchChunk = 500
 type fetch struct {
 	ss    *session
 	items []imapparse.Item
-	meta  bool // needs parsed headers
-	body  bool // needs the message itself
-	seen  bool // sets \Seen
+	meta  bool         // needs parsed headers
+	body  bool         // needs the message itself
+	seen  bool         // sets \Seen
+	hand  message.Meta // parsed headers of the message in hand
 	metas map[model.UID][]byte
 	arena []byte // what metas point into, and where, reused by the next chunk
 	spans []span
@@ -192,21 +193,24 @@ func (f *fetch) markSeen(list []int) error {
 		return nil
 	}
 	_, err := ss.srv.Store.SetFlags(ss.ctx, state.SetFlags{Mailbox: ss.view.Mailbox.ID, UIDs: uids, Mode: state.FlagsAdd, Flags: model.FlagSeen})
-	return err // the change is announced with everything else at the end
+	if err != nil {
+		return err
+	}
+	return ss.announce(false) // before the answers that show FLAGS
 }
 
 // one writes the answer for a message.
 func (f *fetch) one(i int) error {
 	ss := f.ss
 	m := &ss.view.Messages[i]
-	var meta message.Meta
+	meta := &f.hand
 	if f.meta {
 		raw, ok := f.metas[m.UID]
 		if !ok {
 			return store.ErrNotFound
 		}
 		var err error
-		if meta, err = message.DecodeMeta(raw); err != nil {
+		if *meta, err = message.DecodeMeta(raw); err != nil {
 			return err
 		}
 	}
@@ -230,7 +234,7 @@ func (f *fetch) one(i int) error {
 		if k > 0 {
 			ss.buf = append(ss.buf, ' ')
 		}
-		if err := f.item(&f.items[k], i, &meta, b); err != nil {
+		if err := f.item(&f.items[k], i, meta, b); err != nil {
 			return err
 		}
 	}

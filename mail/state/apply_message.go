@@ -227,48 +227,46 @@ func (a *apply) setFlags(op *SetFlags) (any, error) {
 		return nil, err
 	}
 	var out FlagsChanged
-	var st model.MessageState
-	for _, uid := range op.UIDs {
-		ok, err := a.message(m.ID, uid, &st)
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			continue
-		}
+	err = a.each(m.ID, op.UIDs, func(st *model.MessageState) error {
 		if op.UnchangedSince != nil && st.ModSeq > *op.UnchangedSince {
-			out.Conflict = append(out.Conflict, uid)
-			continue
+			out.Conflict = append(out.Conflict, st.UID)
+			return nil
 		}
 		flags, words := st.Flags, slices.Clone(st.Keywords)
 		newFlags, newWords := combine(op.Mode, flags, words, op.Flags, kw)
 		if newFlags == flags && slices.Equal(newWords, st.Keywords) {
-			continue
+			return nil
 		}
 		if len(newWords) > model.MaxMessageKeywords {
-			return nil, refuse(ErrLimit, "a message can have %d keywords at most", model.MaxMessageKeywords)
+			return refuse(ErrLimit, "a message can have %d keywords at most", model.MaxMessageKeywords)
 		}
 		if out.ModSeq == 0 {
 			out.ModSeq = a.bump(m)
 		}
-		if err := a.b.Delete(changeKey(m.ID, st.ModSeq, uid), nil); err != nil {
-			return nil, err
-		}
-		if err := a.noteFlags(m, uid, flags, newFlags, words, newWords); err != nil {
-			return nil, err
-		}
-		countFlags(m, flags, -1)
-		countFlags(m, newFlags, 1)
-		st.Flags, st.Keywords, st.ModSeq = newFlags, newWords, out.ModSeq
-		if err := a.store(m.ID, &st); err != nil {
-			return nil, err
-		}
-		if err := a.b.Set(changeKey(m.ID, st.ModSeq, uid), changed, nil); err != nil {
-			return nil, err
-		}
-		out.Changed = append(out.Changed, uid)
+		out.Changed = append(out.Changed, st.UID)
+		return a.reflag(m, st, newFlags, newWords, out.ModSeq)
+	})
+	if err != nil {
+		return nil, err
 	}
 	return out, nil
+}
+
+// reflag stores a message with other flags.
+func (a *apply) reflag(m *model.Mailbox, st *model.MessageState, flags model.Flags, words []uint16, modseq uint64) error {
+	if err := a.b.Delete(changeKey(m.ID, st.ModSeq, st.UID), nil); err != nil {
+		return err
+	}
+	if err := a.noteFlags(m, st.UID, st.Flags, flags, st.Keywords, words); err != nil {
+		return err
+	}
+	countFlags(m, st.Flags, -1)
+	countFlags(m, flags, 1)
+	st.Flags, st.Keywords, st.ModSeq = flags, words, modseq
+	if err := a.store(m.ID, st); err != nil {
+		return err
+	}
+	return a.b.Set(changeKey(m.ID, modseq, st.UID), changed, nil)
 }
 
 // combine gives a message's flags after a STORE.
@@ -305,34 +303,30 @@ func (a *apply) expunge(op *Expunge) (any, error) {
 // remove expunges messages of one mailbox under one mod-sequence.
 func (a *apply) remove(m *model.Mailbox, uids []model.UID, onlyDeleted bool) (Expunged, error) {
 	var out Expunged
-	var st model.MessageState
-	for _, uid := range uids {
-		ok, err := a.message(m.ID, uid, &st)
-		if err != nil {
-			return out, err
-		}
-		if !ok || onlyDeleted && st.Flags&model.FlagDeleted == 0 {
-			continue
+	err := a.each(m.ID, uids, func(st *model.MessageState) error {
+		if onlyDeleted && st.Flags&model.FlagDeleted == 0 {
+			return nil
 		}
 		if out.ModSeq == 0 {
 			out.ModSeq = a.bump(m)
 		}
-		for _, key := range [][]byte{messageKey(m.ID, uid), metaKey(m.ID, uid), changeKey(m.ID, st.ModSeq, uid)} {
+		for _, key := range [][]byte{messageKey(m.ID, st.UID), metaKey(m.ID, st.UID), changeKey(m.ID, st.ModSeq, st.UID)} {
 			if err := a.b.Delete(key, nil); err != nil {
-				return out, err
+				return err
 			}
 		}
-		if err := a.b.Set(changeKey(m.ID, out.ModSeq, uid), expunged, nil); err != nil {
-			return out, err
+		if err := a.b.Set(changeKey(m.ID, out.ModSeq, st.UID), expunged, nil); err != nil {
+			return err
 		}
-		if err := a.noteExpunged(m.ID, uid, out.ModSeq, 0, 0); err != nil {
-			return out, err
+		if err := a.noteExpunged(m.ID, st.UID, out.ModSeq, 0, 0); err != nil {
+			return err
 		}
-		count(m, &st, -1)
-		if err := a.unref(st.Body); err != nil {
-			return out, err
-		}
-		out.UIDs = append(out.UIDs, uid)
+		count(m, st, -1)
+		out.UIDs = append(out.UIDs, st.UID)
+		return a.unref(st.Body)
+	})
+	if err != nil {
+		return out, err
 	}
 	m.Tombstones += uint32(len(out.UIDs))
 	return out, a.forget(m)
@@ -385,34 +379,31 @@ func (a *apply) copy(op *Copy) (any, error) {
 		return nil, refuse(ErrNotFound, "the target mailbox is gone")
 	}
 	out := Copied{UIDValidity: to.UIDValidity}
-	var st model.MessageState
-	for _, uid := range op.UIDs {
-		ok, err := a.message(from.ID, uid, &st)
+	metas, err := a.newMetas(from.ID, op.UIDs)
+	if err != nil {
+		return nil, err
+	}
+	err = a.each(from.ID, op.UIDs, func(st *model.MessageState) error {
+		meta, err := metas.get(st.UID)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if !ok {
-			continue
-		}
-		meta, err := a.get(metaKey(from.ID, uid))
-		if err != nil {
-			return nil, err
-		}
-		cp := st
-		names := make([]string, 0, len(st.Keywords))
-		for _, k := range st.Keywords {
-			if int(k) < len(from.Keywords) {
-				names = append(names, from.Keywords[k])
-			}
-		}
-		if cp.Keywords, err = a.keywords(to, names); err != nil {
-			return nil, err
+		cp := *st
+		if cp.Keywords, err = a.keywords(to, wordNames(from, st.Keywords)); err != nil {
+			return err
 		}
 		p, err := a.place(to, &cp, meta)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		out.From, out.To = append(out.From, uid), append(out.To, p.UID)
+		out.From, out.To = append(out.From, st.UID), append(out.To, p.UID)
+		return nil
+	})
+	if cerr := metas.close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return nil, err
 	}
 	if op.Move {
 		ex, err := a.remove(from, out.From, false)

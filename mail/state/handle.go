@@ -21,9 +21,15 @@ type handle struct {
 
 var _ pebble.Reader = (*handle)(nil)
 
+// What is written collects in tables in memory of that size; more than one exists while others are flushed.
+const (
+	memTableSize = 16 << 20
+	memTables    = 2
+)
+
 // openDB opens the database in dir; fresh allows that there is none yet.
 func (s *State) openDB(dir string, fresh bool) (*handle, error) {
-	cache := pebble.NewCache(s.cacheSize)
+	cache := pebble.NewCache(s.cacheSize + memTables*memTableSize) // pebble takes what is not flushed yet from it
 	defer cache.Unref()
 	opts := &pebble.Options{
 		Cache:              cache,
@@ -31,7 +37,7 @@ func (s *State) openDB(dir string, fresh bool) (*handle, error) {
 		FS:                 s.fs,
 		ErrorIfNotExists:   !fresh,
 		Merger:             refMerger,
-		MemTableSize:       16 << 20,
+		MemTableSize:       memTableSize,
 		FormatMajorVersion: pebble.FormatNewest,
 		Logger:             pebbleLogger{s.log},
 	}

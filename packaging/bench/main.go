@@ -45,6 +45,7 @@ func main() {
 	rounds := flag.Int("rounds", 3, "rounds; the median is shown")
 	scale := flag.Float64("scale", 1, "share of the messages to send")
 	big := flag.Int("mailbox", 20000, "messages in the mailbox that is listed; 0: don't")
+	clients := flag.Int("clients", 100, "clients that come back to it at once")
 	idle := flag.Int("idle", 0, "measure the resident memory of this many idle IMAP connections instead")
 	imap := flag.String("imap", "127.0.0.1:2143", "with -idle: the server's IMAP address")
 	useTLS := flag.Bool("tls", false, "with -idle: TLS from the start")
@@ -77,9 +78,11 @@ func main() {
 		}
 	}
 	if *big > 0 {
-		if err := b.fetch(*big); err != nil {
-			fmt.Fprintln(os.Stderr, "bench:", err)
-			os.Exit(1)
+		for _, part := range []func() error{func() error { return b.fetch(*big) }, b.commands, func() error { return b.reconnect(*clients) }} {
+			if err := part(); err != nil {
+				fmt.Fprintln(os.Stderr, "bench:", err)
+				os.Exit(1)
+			}
 		}
 	}
 	if err := b.idle(); err != nil {
