@@ -22,13 +22,14 @@ const fetchChunk = 500
 type fetch struct {
 	ss    *session
 	items []imapparse.Item
-	meta  bool         // needs parsed headers
-	body  bool         // needs the message itself
-	seen  bool         // sets \Seen
-	hand  message.Meta // parsed headers of the message in hand
+	meta  bool // needs parsed headers
+	body  bool // needs the message itself
+	seen  bool // sets \Seen
 	metas map[model.UID][]byte
 	arena []byte // what metas point into, and where, reused by the next chunk
 	spans []span
+
+	hand message.Meta // parsed headers of the message being answered
 }
 
 // span is where a message's parsed headers lie in the arena.
