@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"time"
 
 	"mailplusd/mail/imapd/imapparse"
 	"mailplusd/mail/message"
@@ -254,7 +253,7 @@ func (f *fetch) item(it *imapparse.Item, i int, meta *message.Meta, b *opened) e
 		ss.putInt(int64(m.UID))
 	case "INTERNALDATE":
 		ss.put(`INTERNALDATE "`)
-		ss.buf = time.Unix(m.Date, 0).UTC().AppendFormat(ss.buf, "02-Jan-2006 15:04:05 -0700")
+		ss.buf = appendDate(ss.buf, m.Date)
 		ss.put(`"`)
 	case "RFC822.SIZE":
 		ss.put("RFC822.SIZE ")

@@ -175,6 +175,7 @@ type search struct {
 	n       int
 	largest uint32
 	now     int64
+	sets    map[*imapparse.Key]uidRanges
 	i       int
 	m       *view.Message
 	raw     []byte
@@ -260,12 +261,12 @@ func (s *search) match(k *imapparse.Key) (bool, error) {
 		if k.Set.Saved() {
 			return s.saved(), nil
 		}
-		return s.inSet(k.Set, uint32(s.n), uint32(s.i+1)), nil
+		return s.inSet(k, uint32(s.n), uint32(s.i+1)), nil
 	case "UID":
 		if k.Set.Saved() {
 			return s.saved(), nil
 		}
-		return s.inSet(k.Set, s.largest, uint32(s.m.UID)), nil
+		return s.inSet(k, s.largest, uint32(s.m.UID)), nil
 	case "RECENT":
 		return s.recent(), nil
 	case "OLD":
@@ -290,9 +291,17 @@ func (s *search) match(k *imapparse.Key) (bool, error) {
 	return s.matchText(k)
 }
 
-func (s *search) inSet(set imapparse.Set, largest, n uint32) (in bool) {
-	set.Bounds(largest, func(from, to uint32) { in = in || n >= from && n <= to })
-	return in
+// inSet resolves a key's set once: it may have thousands of parts.
+func (s *search) inSet(k *imapparse.Key, largest, n uint32) bool {
+	r, ok := s.sets[k]
+	if !ok {
+		if s.sets == nil {
+			s.sets = map[*imapparse.Key]uidRanges{}
+		}
+		r = newRanges(k.Set, largest)
+		s.sets[k] = r
+	}
+	return r.has(n)
 }
 
 func (s *search) saved() bool {
