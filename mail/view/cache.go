@@ -9,10 +9,10 @@ import (
 )
 
 // Bounds of a Cache.
-const (
-	cacheMessages = 500_000 // in all images together, of 40 octets each
-	cacheSmallest = 200     // mailboxes with fewer messages are read each time
-	cacheClaims   = 50_000
+var (
+	cacheMessages = 500_000     // in all images together, of 40 octets each
+	cacheSmallest = uint32(200) // mailboxes with fewer messages are read each time
+	cacheClaims   = 50_000      // mailboxes with claims of \Recent
 )
 
 // Cache opens views. Large mailboxes are kept as they were read last, so that the next session
