@@ -34,12 +34,13 @@ const flushOnClose = 2 * time.Second
 // Conn is an accepted connection. Reading methods belong to one goroutine;
 // Write, Flush, Close and the deadlines may be used from any.
 type Conn struct {
-	raw net.Conn // the accepted socket
-	io  net.Conn // raw, or TLS over raw; changed under wmu
-	tls *tls.Conn
-	cfg *Config
-	id  string
-	log *slog.Logger
+	raw  net.Conn // the accepted socket
+	io   net.Conn // raw, or TLS over raw; changed under wmu
+	tls  *tls.Conn
+	comp *deflated // above io's TLS or socket, once compression has begun
+	cfg  *Config
+	id   string
+	log  *slog.Logger
 
 	remote atomic.Pointer[net.TCPAddr] // PROXY or XCLIENT override
 	local  atomic.Pointer[net.TCPAddr]
@@ -51,6 +52,7 @@ type Conn struct {
 	big   *[]byte // pooled buffer behind buf, nil while small is in use
 	full  bool    // the last read filled the buffer: more may wait
 	eof   error   // sticky read error
+	long  *overlong
 	small [smallBuf]byte
 	lit   Literal
 	clock progress

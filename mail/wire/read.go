@@ -86,7 +86,7 @@ func (c *Conn) fill(want int) error {
 		want = max(want, smallBuf+1)
 	}
 	c.reserve(want)
-	if c.full && c.tls == nil {
+	if c.full && c.tls == nil && c.comp == nil {
 		// The client sent more than we had room for, so more is likely here:
 		// take it before flushing, to answer a whole pipeline in one segment.
 		if n, ok := readNow(c.raw, c.buf[c.w:], false); ok && n > 0 {
@@ -196,7 +196,7 @@ func (c *Conn) waiting() bool {
 	if c.r < c.w {
 		return true
 	}
-	if c.tls != nil || c.needTLS.Load() {
+	if c.tls != nil || c.comp != nil || c.needTLS.Load() {
 		return false
 	}
 	var one [1]byte
@@ -249,6 +249,7 @@ func (c *Conn) readData(p []byte) (int, error) {
 // before the LF is skipped and ErrLineTooLong returned. The slice is valid until
 // the next read.
 func (c *Conn) rawLine(limit int) ([]byte, error) {
+	c.long = nil
 	c.clock.restart(phaseIdle)
 	if c.r < c.w {
 		c.clock.restart(phaseCommand)
@@ -260,6 +261,7 @@ func (c *Conn) rawLine(limit int) ([]byte, error) {
 			line := c.buf[c.r:end]
 			c.r = end
 			if len(line)-1 > limit {
+				c.keepEnds(line)
 				return nil, ErrLineTooLong
 			}
 			return line, nil
@@ -275,13 +277,42 @@ func (c *Conn) rawLine(limit int) ([]byte, error) {
 	}
 }
 
+// keptEnds is how much of an overlong line is remembered at each end.
+const keptEnds = 64
+
+// overlong is the beginning and the end of a line that was too long to be read.
+type overlong struct{ head, tail []byte }
+
+// keepEnds remembers the ends of a line; the next piece of the same line moves the tail on.
+func (c *Conn) keepEnds(piece []byte) {
+	if c.long == nil {
+		c.long = &overlong{head: append([]byte(nil), piece[:min(len(piece), keptEnds)]...)}
+	}
+	c.long.tail = append(c.long.tail, piece[max(0, len(piece)-keptEnds):]...)
+	c.long.tail = c.long.tail[max(0, len(c.long.tail)-keptEnds):]
+}
+
+// Overlong returns up to 64 bytes from the beginning and from the end, without CRLF or LF, of the
+// line for which ReadLine returned ErrLineTooLong: a protocol needs them to answer it and to stay
+// in step. It may be called once.
+func (c *Conn) Overlong() (head, tail []byte) {
+	if c.long == nil {
+		return nil, nil
+	}
+	head, tail = c.long.head, c.long.tail
+	c.long = nil
+	return bytes.TrimRight(head, "\r\n"), bytes.TrimSuffix(bytes.TrimSuffix(tail, []byte("\n")), []byte("\r"))
+}
+
 // skipLine drops input up to the next LF.
 func (c *Conn) skipLine() error {
 	for skipped := 0; skipped < maxSkip; {
 		if i := bytes.IndexByte(c.buf[c.r:c.w], '\n'); i >= 0 {
+			c.keepEnds(c.buf[c.r : c.r+i+1])
 			c.r += i + 1
 			return ErrLineTooLong
 		}
+		c.keepEnds(c.buf[c.r:c.w])
 		skipped += c.w - c.r
 		c.r = c.w
 		if err := c.fill(1); err != nil {
@@ -308,6 +339,7 @@ func (c *Conn) ReadLine(limit int) ([]byte, error) {
 		line = line[:n-1]
 	}
 	if len(line) > limit {
+		c.keepEnds(line)
 		return nil, ErrLineTooLong
 	}
 	if c.log != discard && c.tracing() {

@@ -27,7 +27,9 @@ func (p *prefixed) Read(b []byte) (int, error) {
 }
 
 // CanTLS reports whether StartTLS is possible now.
-func (c *Conn) CanTLS() bool { return c.cfg.TLS != nil && c.tls == nil && !c.needTLS.Load() }
+func (c *Conn) CanTLS() bool {
+	return c.cfg.TLS != nil && c.tls == nil && c.comp == nil && !c.needTLS.Load()
+}
 
 // TLSState returns the TLS state; ok is false on a plain connection.
 func (c *Conn) TLSState() (st tls.ConnectionState, ok bool) {
