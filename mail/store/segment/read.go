@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"hash/crc32"
 	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // Body is a body that is open for reading.
@@ -11,10 +14,27 @@ type Body struct {
 	io.SectionReader
 	file *file
 	size int64
+	data []byte // the whole body, of one that is in memory
+	off  int64  // where it begins in file, of one that isn't
 }
 
 // Size is the number of octets.
 func (b *Body) Size() int64 { return b.size }
+
+// Bytes gives the whole body as one slice, without reading a large one into memory: its segment is
+// mapped. It is valid until release, which must come before Close. Reading it can fault
+// (debug.SetPanicOnFault) when the disk fails.
+func (b *Body) Bytes() (data []byte, release func(), err error) {
+	if b.file == nil || b.size == 0 {
+		return b.data, func() {}, nil
+	}
+	skip := b.off % int64(os.Getpagesize())
+	m, err := unix.Mmap(int(b.file.f.Fd()), b.off-skip, int(b.size+skip), unix.PROT_READ, unix.MAP_PRIVATE)
+	if err != nil {
+		return nil, nil, err
+	}
+	return m[skip:], func() { unix.Munmap(m) }, nil
+}
 
 // WriteTo writes the rest of the body.
 func (b *Body) WriteTo(w io.Writer) (int64, error) {
@@ -109,7 +129,7 @@ func (s *Store) open(f *file, id ID, l loc) (*Body, error) {
 		}
 	}
 	f.release()
-	return &Body{SectionReader: *io.NewSectionReader(bytes.NewReader(data), 0, int64(len(data))), size: int64(len(data))}, nil
+	return &Body{SectionReader: *io.NewSectionReader(bytes.NewReader(data), 0, int64(len(data))), size: int64(len(data)), data: data}, nil
 }
 
 func (s *Store) corrupt(id ID, l loc, why string) error {
@@ -145,7 +165,7 @@ func (s *Store) openLarge(f *file, id ID, l loc, head []byte, corrupt func(strin
 		return nil, corrupt("its checksum does not match")
 	}
 	if r.flags&flagZstd == 0 {
-		return &Body{SectionReader: *io.NewSectionReader(f.f, l.off+recordSize, l.stored), file: f, size: l.size}, nil
+		return &Body{SectionReader: *io.NewSectionReader(f.f, l.off+recordSize, l.stored), file: f, size: l.size, off: l.off + recordSize}, nil
 	}
 	raw := make([]byte, l.stored)
 	if _, err := f.f.ReadAt(raw, l.off+recordSize); err != nil {
@@ -156,5 +176,5 @@ func (s *Store) openLarge(f *file, id ID, l loc, head []byte, corrupt func(strin
 		return nil, corrupt("it can't be decompressed")
 	}
 	f.release()
-	return &Body{SectionReader: *io.NewSectionReader(bytes.NewReader(data), 0, r.size), size: r.size}, nil
+	return &Body{SectionReader: *io.NewSectionReader(bytes.NewReader(data), 0, r.size), size: r.size, data: data}, nil
 }
