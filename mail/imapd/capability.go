@@ -60,6 +60,14 @@ var capabilityTable = []capability{
 	{name: "ESORT", in: anyPhase},
 	{name: "THREAD=ORDEREDSUBJECT", in: anyPhase},
 	{name: "THREAD=REFERENCES", in: anyPhase},
+	{name: "UTF8=ACCEPT", in: loggedIn, enable: featUTF8},
+	{name: "LIST-EXTENDED", in: loggedIn},
+	{name: "LIST-STATUS", in: loggedIn},
+	{name: "MULTIAPPEND", in: loggedIn},
+	{name: "BINARY", in: loggedIn},
+	{name: "COMPRESS=DEFLATE", in: loggedIn, only: (*session).canCompress},
+	{name: "OBJECTID", in: loggedIn},
+	{name: "PREVIEW", in: loggedIn},
 	{name: "APPENDLIMIT=", in: anyPhase, value: func(ss *session) string { return strconv.FormatInt(ss.appendLimit(), 10) }},
 }
 

@@ -5,7 +5,6 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"time"
 
 	"mailplusd/mail/imapd/imapparse"
 	"mailplusd/mail/model"
@@ -13,119 +12,185 @@ import (
 	"mailplusd/mail/store/segment"
 )
 
-// doAppend is APPEND: the message streams into the store, it is never held in memory as a literal.
+// Limits of one APPEND (RFC 3502 lets it bring many messages).
+const (
+	maxAppend      = 1000    // messages
+	maxAppendHeld  = 2 << 20 // octets of them in memory; what is above waits in files
+	maxAppendFiles = 64      // files
+)
+
+// appending is an APPEND under way: messages stream into spools, none is held in memory as a literal.
+type appending struct {
+	ss    *session
+	box   model.Mailbox
+	msgs  []store.NewMessage
+	held  int64
+	files int
+}
+
+// doAppend is APPEND with any number of messages, all or none of which are stored in one entry.
 func (ss *session) doAppend(_, text string) error {
-	n, sync, ok := literalAt(text)
-	if !ok {
-		return bad{"APPEND needs a mailbox and a literal"}
-	}
-	head := text[:strings.LastIndexByte(text, '{')]
-	lits := [][]byte{}
-	// the mailbox itself may be a literal: then what follows has the message
-	if strings.TrimSpace(head) == "" {
-		if n > maxEarlyLiteral {
-			if err := ss.refuseLiteral(n, sync); err != nil {
-				return err
-			}
-			return bad{"the mailbox name is too long"}
+	a := appending{ss: ss}
+	done := false
+	defer func() {
+		if !done {
+			a.abort()
 		}
-		if sync {
-			if err := ss.goAhead(); err != nil {
-				return err
-			}
-		}
-		name := make([]byte, n)
-		if _, err := io.ReadFull(ss.c.Literal(n), name); err != nil {
-			return &connError{err}
-		}
-		line, err := ss.c.ReadLine(maxLine)
-		if err != nil {
-			return &connError{err}
-		}
-		if n, sync, ok = literalAt(string(line)); !ok {
-			return bad{"APPEND needs a literal"}
-		}
-		lits = append(lits, name)
-		head = " \x000\x00" + string(line[:strings.LastIndexByte(string(line), '{')])
-	} else if strings.IndexByte(head, 0) >= 0 {
-		return bad{"NUL in a command"}
-	}
-	box, msg, err := ss.appendArgs(imapparse.New(head, lits))
-	if err == nil && n > ss.appendLimit() {
-		err = no{"TOOBIG", "the message is larger than " + strconv.FormatInt(ss.appendLimit(), 10) + " octets"}
-	}
-	if err == nil && n == 0 {
-		err = no{"CANNOT", "the message is empty"}
-	}
+	}()
+	line, err := a.mailbox(text)
 	if err != nil {
-		if rerr := ss.refuseLiteral(n, sync); rerr != nil {
-			return rerr
-		}
 		return err
 	}
-	if sync {
-		if err := ss.goAhead(); err != nil {
+	for {
+		l, ok := literalAt(line)
+		if !ok {
+			break
+		}
+		if line, err = a.message(line, l); err != nil {
 			return err
 		}
 	}
-	if err := ss.spool(&msg, n); err != nil {
-		return err
+	if len(a.msgs) == 0 || line != "" {
+		return bad{"APPEND needs a mailbox and literals"}
 	}
-	placed, err := ss.srv.Store.Append(ss.ctx, box.ID, []store.NewMessage{msg})
+	done = true // the store takes the spools
+	placed, err := ss.srv.Store.Append(ss.ctx, a.box.ID, a.msgs)
 	if err != nil {
 		return err
 	}
 	if err := ss.announce(true); err != nil {
 		return err
 	}
-	p := placed[0]
-	return selectDone{"[APPENDUID " + strconv.FormatUint(uint64(p.UIDValidity), 10) + " " + strconv.FormatUint(uint64(p.UID), 10) + "] APPEND completed"}
+	uids := make([]model.UID, len(placed))
+	for i := range placed {
+		uids[i] = placed[i].UID
+	}
+	return selectDone{"[APPENDUID " + strconv.FormatUint(uint64(placed[0].UIDValidity), 10) + " " + uidSet(uids) + "] APPEND completed"}
 }
 
-// spool takes the message in; when it can't be stored the rest is read all the same, to stay in step.
-func (ss *session) spool(msg *store.NewMessage, n int64) error {
-	sp := ss.srv.Store.NewSpool(0)
-	lit := ss.c.Literal(n)
-	var full error
+func (a *appending) abort() {
+	for i := range a.msgs {
+		a.msgs[i].Spool.Abort()
+	}
+}
+
+// mailbox reads the mailbox's name, which may be a literal, and gives what stands behind it.
+func (a *appending) mailbox(text string) (line string, err error) {
+	ss := a.ss
+	var raw string
+	if l, ok := literalAt(text); ok && !l.binary && text[:l.at] == " " {
+		if l.size > maxEarlyLiteral {
+			return "", ss.refuse(text, bad{"the mailbox name is too long"})
+		}
+		lit, next, err := ss.literal(l)
+		if err != nil {
+			return "", err
+		}
+		raw, line = string(lit), next
+	} else {
+		p := imapparse.New(text, nil)
+		err := p.Space()
+		if err == nil {
+			raw, err = p.Mailbox()
+		}
+		if err != nil {
+			return "", ss.refuse(text, usual(err))
+		}
+		line = p.Rest()
+	}
+	name, err := ss.decodeName(raw)
+	if err == nil {
+		err = ss.fresh()
+	}
+	if err == nil {
+		a.box, err = ss.srv.Store.Mailbox(ss.account.ID, name)
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		err = no{"TRYCREATE", "there is no such mailbox"}
+	}
+	if err != nil {
+		return "", ss.refuse(line, err)
+	}
+	return line, nil
+}
+
+// message takes in one message; line announces it, what comes back is the line behind it.
+func (a *appending) message(line string, l literal) (next string, err error) {
+	ss := a.ss
+	msg, ext, err := a.attributes(line[:l.at], l.binary)
+	switch {
+	case err != nil:
+	case l.size == 0:
+		err = no{"CANNOT", "the message is empty"}
+	case l.size > ss.appendLimit():
+		err = no{"TOOBIG", "the message is larger than " + strconv.FormatInt(ss.appendLimit(), 10) + " octets"}
+	case len(a.msgs) >= maxAppend || a.files >= maxAppendFiles:
+		err = no{"LIMIT", "too many messages in one APPEND, send fewer"}
+	}
+	if err != nil {
+		return "", ss.refuse(line, err)
+	}
+	if l.sync {
+		if err := ss.goAhead(); err != nil {
+			return "", err
+		}
+	}
+	full, err := a.spool(&msg, l.size)
+	if err != nil {
+		return "", err
+	}
+	if next, err = ss.nextLine(); err != nil {
+		return "", err
+	}
+	if ext {
+		closed, ok := strings.CutPrefix(next, ")")
+		if !ok && full == nil {
+			full = bad{"UTF8 (…) has no end"}
+		}
+		next = closed
+	}
+	if full != nil {
+		return "", ss.refuse(next, full)
+	}
+	return next, nil
+}
+
+// spool takes the octets in. When they can't be kept (full) they are read all the same, to stay in step.
+func (a *appending) spool(msg *store.NewMessage, n int64) (full, lost error) {
+	sp := a.ss.srv.Store.NewSpool(0)
+	msg.Spool = sp
+	a.msgs = append(a.msgs, *msg) // from here on abort sees to it
 	_, err := io.Copy(writerFunc(func(b []byte) (int, error) {
 		if full == nil {
 			_, full = sp.Write(b)
 		}
 		return len(b), nil
-	}), lit)
-	if err == nil {
-		_, err = ss.c.ReadLine(maxLine) // the end of the command
-	}
+	}), a.ss.c.Literal(n))
 	if err != nil {
-		sp.Abort()
-		return &connError{err}
+		return nil, &connError{err}
 	}
-	if full != nil {
-		sp.Abort()
-		if segment.IsNoSpace(full) {
-			return no{"OVERQUOTA", "the disk is full, try again later"}
+	if a.held += n; n > maxAppendHeld/2 || a.held > maxAppendHeld {
+		a.held -= n
+		a.files++
+		if full == nil {
+			full = sp.Spill()
 		}
-		return full
 	}
-	msg.Spool = sp
-	return nil
+	if segment.IsNoSpace(full) {
+		full = no{"OVERQUOTA", "the disk is full, try again later"}
+	}
+	return full, nil
 }
 
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// appendArgs reads mailbox, flags and date.
-func (ss *session) appendArgs(p *imapparse.Parser) (box model.Mailbox, msg store.NewMessage, err error) {
+// attributes reads flags and date of a message, and whether it comes as UTF8 (~{n}) (RFC 6855 §4).
+func (a *appending) attributes(head string, binary bool) (msg store.NewMessage, utf8 bool, err error) {
+	p := imapparse.New(head, nil)
 	if err = p.Space(); err != nil {
-		return box, msg, usual(err)
-	}
-	name, err := mailboxName(p)
-	if err != nil {
-		return box, msg, err
-	}
-	if err = p.Space(); err != nil {
-		return box, msg, usual(err)
+		return msg, false, usual(err)
 	}
 	if p.Peek() == '(' {
 		var list []string
@@ -133,31 +198,31 @@ func (ss *session) appendArgs(p *imapparse.Parser) (box model.Mailbox, msg store
 			err = p.Space()
 		}
 		if err != nil {
-			return box, msg, usual(err)
+			return msg, false, usual(err)
 		}
 		if msg.Flags, msg.Keywords, err = splitFlags(list); err != nil {
-			return box, msg, err
+			return msg, false, err
 		}
 	}
-	if p.More() {
-		var at time.Time
-		if at, err = p.DateTime(); err == nil {
+	if p.Peek() == '"' {
+		if msg.Date, err = p.DateTime(); err == nil {
 			err = p.Space()
 		}
 		if err != nil {
-			return box, msg, usual(err)
+			return msg, false, usual(err)
 		}
-		msg.Date = at
 	}
-	if err = p.End(); err != nil {
-		return box, msg, usual(err)
+	if p.More() {
+		word, err := p.Atom()
+		switch {
+		case err != nil || !strings.EqualFold(word, "UTF8") || !binary:
+			return msg, false, bad{"flags, a date or a literal expected"}
+		case !a.ss.has(featUTF8):
+			return msg, false, bad{"ENABLE UTF8=ACCEPT first"}
+		case p.Rest() != " (":
+			return msg, false, bad{"UTF8 needs a literal in parentheses"}
+		}
+		return msg, true, nil
 	}
-	if err := ss.fresh(); err != nil {
-		return box, msg, err
-	}
-	box, err = ss.srv.Store.Mailbox(ss.account.ID, name)
-	if errors.Is(err, store.ErrNotFound) {
-		err = no{"TRYCREATE", "there is no such mailbox"}
-	}
-	return box, msg, err
+	return msg, false, nil
 }

@@ -18,7 +18,7 @@ func (ss *session) doCopy(p *imapparse.Parser, uid, move bool) error {
 	if err != nil {
 		return usual(err)
 	}
-	name, err := mailboxName(p)
+	name, err := ss.mailboxName(p)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package imapd
 import (
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	"mailplusd/mail/imapd/imapparse"
@@ -23,7 +22,12 @@ type fetch struct {
 	items []imapparse.Item
 	meta  bool // needs parsed headers
 	body  bool // needs the message itself
+	state bool // needs what the view doesn't keep of a message
 	seen  bool // sets \Seen
+
+	decoded    bool // needs parts without their transfer encoding
+	unknownCTE bool // which a message had that isn't known
+
 	metas map[model.UID][]byte
 	arena []byte // what metas point into, and where, reused by the next chunk
 	spans []span
@@ -85,6 +89,9 @@ func (ss *session) doFetch(p *imapparse.Parser, uid bool) error {
 	if err := ss.announce(uid); err != nil {
 		return err
 	}
+	if f.unknownCTE {
+		return no{"UNKNOWN-CTE", "a part has a transfer encoding that is not known here"}
+	}
 	if missing > 0 {
 		return no{"EXPUNGEISSUED", fmt.Sprintf("%d of the messages are gone or can't be read", missing)}
 	}
@@ -103,9 +110,12 @@ func (f *fetch) prepare(uid bool, mod imapparse.FetchModifiers) {
 			hasModSeq = true
 		case "ENVELOPE", "BODYSTRUCTURE", "BODY":
 			f.meta = true
-		case "BODY[":
+		case "BODY[", "BINARY[", "BINARY.SIZE[", "PREVIEW":
 			f.body = true
-			f.seen = f.seen || !it.Peek && !f.ss.readOnly
+			f.decoded = f.decoded || it.Name == "BINARY[" || it.Name == "BINARY.SIZE["
+			f.seen = f.seen || !it.Peek && it.Name != "PREVIEW" && !f.ss.readOnly
+		case "EMAILID":
+			f.state = true
 		}
 	}
 	if uid && !hasUID {
@@ -134,9 +144,17 @@ func (f *fetch) chunk(list []int) (missing int, err error) {
 	}
 	for _, i := range list {
 		mark := len(ss.buf)
-		err := f.one(i)
+		var err error
+		if f.body {
+			err = guard(func() error { return f.one(i) })
+		} else {
+			err = f.one(i)
+		}
 		var ce *segment.CorruptError
 		switch {
+		case errors.Is(err, errUnknownCTE):
+			f.unknownCTE = true
+			continue
 		case errors.Is(err, store.ErrNotFound), errors.As(err, &ce), errors.Is(err, segment.ErrNotFound):
 			ss.buf = ss.buf[:min(mark, len(ss.buf))]
 			missing++
@@ -215,17 +233,17 @@ func (f *fetch) one(i int) error {
 		}
 	}
 	var b *opened
-	if f.body {
-		st, err := ss.srv.Store.Message(ss.view.Mailbox.ID, m.UID)
-		if err != nil {
+	if f.body || f.state {
+		var err error
+		if b, err = f.open(m.UID); err != nil {
 			return err
 		}
-		body, err := ss.srv.Store.Body(st.Body)
-		if err != nil {
+		defer b.close()
+	}
+	if f.decoded {
+		if err := f.decodable(b); err != nil {
 			return err
 		}
-		defer body.Close()
-		b = &opened{body: body}
 	}
 	ss.put("* ")
 	ss.putInt(int64(i + 1))
@@ -271,100 +289,18 @@ func (f *fetch) item(it *imapparse.Item, i int, meta *message.Meta, b *opened) e
 		ss.putModSeq(m)
 	case "BODY[":
 		return f.section(it, b)
+	case "BINARY[":
+		return f.binary(it, b)
+	case "BINARY.SIZE[":
+		return f.binarySize(it, b)
+	case "EMAILID":
+		ss.put("EMAILID (", objectID(b.state.GUID), ")")
+	case "THREADID": // RFC 8474 §4: NIL where threads aren't kept
+		ss.put("THREADID NIL")
+	case "PREVIEW":
+		return f.preview(b)
 	default:
 		return bad{"unknown item " + it.Name}
-	}
-	return nil
-}
-
-// opened is a message that is being answered; its octets are read and parsed once.
-type opened struct {
-	body *segment.Body
-	raw  []byte
-	root *message.Part
-}
-
-func (o *opened) bytes() ([]byte, error) {
-	if o.raw == nil {
-		o.raw = make([]byte, o.body.Size())
-		if _, err := o.body.ReadAt(o.raw, 0); err != nil && !errors.Is(err, io.EOF) {
-			return nil, err
-		}
-	}
-	return o.raw, nil
-}
-
-// section writes one section. The whole message is streamed; for parts it is read and parsed.
-func (f *fetch) section(it *imapparse.Item, b *opened) error {
-	if it.What == "" && len(it.Path) == 0 {
-		from, to := cut(it, b.body.Size())
-		f.label(it, to-from)
-		return f.stream(b, from, to)
-	}
-	raw, err := b.bytes()
-	if err != nil {
-		return err
-	}
-	if b.root == nil {
-		b.root = message.Walk(raw, message.DefaultLimits()).Root
-	}
-	what := it.What
-	fields := what == "HEADER.FIELDS" || what == "HEADER.FIELDS.NOT"
-	if fields {
-		what = "HEADER"
-	}
-	data, ok := message.Section(raw, b.root, it.Path, what)
-	if !ok {
-		f.ss.put(it.Label, " NIL")
-		return nil
-	}
-	if fields {
-		data = message.HeaderFields(data, it.Fields, it.What == "HEADER.FIELDS.NOT")
-	}
-	from, to := cut(it, int64(len(data)))
-	f.label(it, to-from)
-	f.ss.buf = append(f.ss.buf, data[from:to]...)
-	return nil
-}
-
-// cut bounds a partial fetch.
-func cut(it *imapparse.Item, size int64) (from, to int64) {
-	if !it.Partial {
-		return 0, size
-	}
-	from = min(int64(it.Offset), size)
-	return from, min(from+int64(it.Length), size)
-}
-
-func (f *fetch) label(it *imapparse.Item, n int64) {
-	ss := f.ss
-	ss.put(it.Label)
-	if it.Partial {
-		ss.put("<")
-		ss.putInt(int64(it.Offset))
-		ss.put(">")
-	}
-	ss.put(" {")
-	ss.putInt(n)
-	ss.put("}\r\n")
-}
-
-// stream sends a large message in pieces; a small one is appended to the answer.
-func (f *fetch) stream(b *opened, from, to int64) error {
-	ss := f.ss
-	for from < to {
-		n := min(to-from, sendAt)
-		at := len(ss.buf)
-		ss.buf = append(ss.buf, make([]byte, n)...)
-		if _, err := b.body.ReadAt(ss.buf[at:], from); err != nil && !errors.Is(err, io.EOF) {
-			return &connError{err} // the literal is announced: only closing tells the client
-		}
-		from += n
-		if from < to {
-			if err := ss.send(); err != nil {
-				return &connError{err}
-			}
-		}
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 // doIdle is RFC 2177: what is pending is told first, then every change as it happens.
 func (ss *session) doIdle(tag, text string) error {
 	if text != "" {
-		return bad{"IDLE takes no arguments"}
+		return ss.refuse(text, bad{"IDLE takes no arguments"})
 	}
 	if err := ss.fresh(); err != nil {
 		return err
@@ -42,12 +42,12 @@ func (ss *session) doIdle(tag, text string) error {
 			return &connError{err}
 		}
 		if ready {
-			line, err := ss.c.ReadLine(maxLine)
+			line, err := ss.readLine()
 			if err != nil {
-				return &connError{err}
+				return err
 			}
 			if !strings.EqualFold(string(bytes.TrimSpace(line)), "DONE") {
-				return bad{"DONE expected"}
+				return ss.refuse(string(line), bad{"DONE expected"})
 			}
 			return nil
 		}

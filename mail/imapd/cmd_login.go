@@ -4,9 +4,7 @@ import (
 	"errors"
 	"strings"
 
-	"mailplusd/mail/imapd/imapparse"
 	"mailplusd/mail/login"
-	"mailplusd/mail/model"
 	"mailplusd/mail/wire"
 )
 
@@ -22,37 +20,9 @@ func (ss *session) doLogout() error {
 	return nil
 }
 
-// doID is RFC 2971; what the client says goes to the log.
-func (ss *session) doID(p *imapparse.Parser) error {
-	if p.Peek() == '(' {
-		var words []string
-		err := p.List(func() error {
-			if len(words) > 60 {
-				return errors.New("too many fields")
-			}
-			if p.Peek() == 'N' || p.Peek() == 'n' {
-				_, err := p.Atom()
-				words = append(words, "")
-				return err
-			}
-			s, err := p.String()
-			words = append(words, s)
-			return err
-		})
-		if err != nil {
-			return usual(err)
-		}
-		ss.log.Debug("client", "id", words)
-	} else if a, err := p.Atom(); err != nil || !strings.EqualFold(a, "NIL") {
-		return bad{"ID needs a list or NIL"}
-	}
-	ss.put(`* ID ("name" "mailplusd" "version" "`, model.Version, "\")\r\n")
-	return usual(p.End())
-}
-
 func (ss *session) doStartTLS(tag, text string) error {
 	if text != "" {
-		return bad{"STARTTLS takes no arguments"}
+		return ss.refuse(text, bad{"STARTTLS takes no arguments"})
 	}
 	if !ss.c.CanTLS() {
 		return bad{"TLS is active already or not available"}
@@ -69,7 +39,7 @@ func (ss *session) doStartTLS(tag, text string) error {
 
 func (ss *session) doLogin(_, text string) error {
 	if !ss.mayLogin() {
-		return no{"PRIVACYREQUIRED", "encryption is required, use STARTTLS first"}
+		return ss.refuse(text, no{"PRIVACYREQUIRED", "encryption is required, use STARTTLS first"})
 	}
 	ss.c.TraceIn(wire.TraceSecret)
 	defer ss.c.TraceIn(wire.TraceLines)
@@ -100,34 +70,43 @@ func (ss *session) doLogin(_, text string) error {
 func (ss *session) doAuthenticate(_, text string) error {
 	mech, initial, _ := strings.Cut(strings.TrimPrefix(text, " "), " ")
 	if mech == "" {
-		return bad{"AUTHENTICATE needs a mechanism"}
+		return ss.refuse(text, bad{"AUTHENTICATE needs a mechanism"})
 	}
 	if !ss.mayLogin() {
-		return no{"PRIVACYREQUIRED", "encryption is required, use STARTTLS first"}
+		return ss.refuse(text, no{"PRIVACYREQUIRED", "encryption is required, use STARTTLS first"})
 	}
-	server, err := login.NewSASL(mech, func(user string, password []byte) error { return ss.authenticate(mech, user, password) })
+	asked := false
+	server, err := login.NewSASL(mech, func(user string, password []byte) error {
+		asked = true
+		return ss.authenticate(mech, user, password)
+	})
 	if err != nil {
-		return no{"CANNOT", "the mechanism is not offered"}
+		return ss.refuse(text, no{"CANNOT", "the mechanism is not offered"})
 	}
 	var lost error
 	err = login.Exchange(server, initial, func(challenge string) (string, error) {
 		ss.put("+ ", challenge, "\r\n")
-		if lost = ss.send(); lost != nil {
+		if err := ss.send(); err != nil {
+			lost = &connError{err}
 			return "", lost
 		}
 		ss.c.TraceIn(wire.TraceSecret)
 		defer ss.c.TraceIn(wire.TraceLines)
 		var line []byte
-		line, lost = ss.c.ReadLine(maxLine)
+		line, lost = ss.readLine()
 		return string(line), lost
 	})
 	switch {
 	case lost != nil:
-		return &connError{lost}
+		return lost
 	case errors.Is(err, login.ErrCanceled):
 		return bad{"cancelled"}
 	case errors.Is(err, login.ErrBase64):
 		return bad{"the answer is not base64"}
+	case errors.Is(err, login.ErrPassword): // for somebody else
+		return no{"AUTHENTICATIONFAILED", "login failed"}
+	case err != nil && !asked:
+		return bad{"the answer is not what the mechanism wants"}
 	}
 	return err
 }

@@ -15,7 +15,7 @@ func (ss *session) putInt(n int64) { ss.buf = strconv.AppendInt(ss.buf, n, 10) }
 
 // doSelect is SELECT and EXAMINE, with the parameters of RFC 7162.
 func (ss *session) doSelect(p *imapparse.Parser, readOnly bool) error {
-	name, err := mailboxName(p)
+	name, err := ss.mailboxName(p)
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (ss *session) putOpened(name string) {
 	ss.putCount(len(v.Messages), "EXISTS")
 	ss.putRecent()
 	if ss.has(featRev2) {
-		ss.put(`* LIST () "/" `, quote(name), "\r\n") // RFC 9051 §6.3.2
+		ss.put(`* LIST () "/" `, ss.quote(name), "\r\n") // RFC 9051 §6.3.2
 	} else if n := v.FirstUnseen(); n > 0 {
 		ss.put("* OK [UNSEEN ")
 		ss.putInt(int64(n))
@@ -78,7 +78,7 @@ func (ss *session) putOpened(name string) {
 	ss.putInt(int64(v.Mailbox.UIDValidity))
 	ss.put("] UIDs are valid\r\n* OK [UIDNEXT ")
 	ss.putInt(int64(v.Mailbox.UIDNext))
-	ss.put("] predicted next UID\r\n")
+	ss.put("] predicted next UID\r\n* OK [MAILBOXID (", objectID(v.Mailbox.GUID), ")] is its name for ever\r\n")
 	ss.putHighest()
 }
 

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"mailplusd/mail/imapd/imapparse"
 	"mailplusd/mail/login"
 	"mailplusd/mail/model"
 	"mailplusd/mail/store"
@@ -19,12 +18,8 @@ import (
 )
 
 const (
-	maxLine         = 64 << 10  // octets of a command without its literals
-	maxLiteral      = 1 << 20   // octets of all literals of a command, APPEND's message apart
-	maxEarlyLiteral = 8 << 10   // the same before login
-	maxDiscard      = 200 << 20 // a refused non-synchronising literal is read and thrown away up to here
-	maxBad          = 30        // bad commands in a row before the session is closed
-	maxEarly        = 100       // commands before login
+	maxBad   = 30  // bad commands in a row before the session is closed
+	maxEarly = 100 // commands before login
 )
 
 // phase is the state of a session (RFC 3501 §3).
@@ -116,26 +111,45 @@ func (ss *session) send() error {
 	return err
 }
 
+// readLine reads a line. Of one that is too long, errLong has what is needed to stay in step.
+func (ss *session) readLine() ([]byte, error) {
+	line, err := ss.c.ReadLine(maxLine)
+	if errors.Is(err, wire.ErrLineTooLong) {
+		head, tail := ss.c.Overlong()
+		tag, _ := tagOf(head)
+		return nil, &errLong{tag: tag, tail: string(tail)}
+	}
+	if err != nil {
+		return nil, &connError{err}
+	}
+	return line, nil
+}
+
+// errLong is a line that was longer than allowed: its tag, if it began a command, and its end.
+type errLong struct{ tag, tail string }
+
+func (e *errLong) Error() string { return "the line is too long" }
+
 // command reads one command, does it and answers it with its tag.
 func (ss *session) command() error {
 	ss.buf = trim(ss.buf)
-	line, err := ss.c.ReadLine(maxLine)
-	if errors.Is(err, wire.ErrLineTooLong) {
-		ss.put("* BAD the line is too long\r\n")
-		return ss.wrong()
+	line, err := ss.readLine()
+	if long := new(errLong); errors.As(err, &long) {
+		return ss.tooLong(long.tag, long)
 	}
 	if err != nil {
 		return err
 	}
-	tag, rest, ok := bytes.Cut(line, []byte(" "))
-	if len(tag) == 0 || !ok && len(tag) == 0 || !validTag(tag) {
+	tag, rest := tagOf(line)
+	if tag == "" {
+		text := string(line)
 		ss.put("* BAD a command needs a tag\r\n")
+		if err := ss.skip(text); err != nil {
+			return err
+		}
 		return ss.wrong()
 	}
-	t := string(tag)
-	ss.tag = t
-	name, _, _ := bytes.Cut(rest, []byte(" "))
-	word := strings.ToUpper(string(bytes.TrimRight(name, " ")))
+	ss.tag = tag
 	if ss.account == nil {
 		if ss.early++; ss.early > maxEarly {
 			ss.put("* BYE too many commands before login\r\n")
@@ -143,40 +157,74 @@ func (ss *session) command() error {
 			return nil
 		}
 	}
-	text := string(rest[len(name):])
+	word, text := commandWord(string(rest))
+	err = ss.perform(tag, word, text)
+	if long := new(errLong); errors.As(err, &long) {
+		return ss.tooLong(tag, long)
+	}
+	return ss.finish(tag, word, err)
+}
+
+// commandWord splits what follows a tag into the command's name, of two words with UID, and its
+// arguments with the space before them.
+func commandWord(rest string) (word, text string) {
+	name, _, _ := strings.Cut(rest, " ")
+	word, text = strings.ToUpper(name), rest[len(name):]
 	if word == "UID" {
 		sub, _, _ := strings.Cut(strings.TrimPrefix(text, " "), " ")
-		if sub == "" {
-			return ss.finish(t, word, bad{"UID needs a command"})
-		}
 		word += " " + strings.ToUpper(sub)
 		text = strings.TrimPrefix(text, " ")[len(sub):]
 	}
+	return word, text
+}
+
+// tooLong refuses a command of which a line was too long to be read.
+func (ss *session) tooLong(tag string, long *errLong) error {
+	if tag == "" {
+		tag = "*"
+	}
+	ss.put(tag, " BAD the line is longer than ", strconv.Itoa(maxLine), " octets\r\n")
+	if err := ss.skip(long.tail); err != nil {
+		return err
+	}
+	return ss.wrong()
+}
+
+// perform does a command. When it is refused before its literals were read, they are thrown away.
+func (ss *session) perform(tag, word, text string) error {
 	cmd, known := commands[word]
+	if known && cmd.in&ss.phase() == 0 {
+		return ss.refuse(text, ss.misplaced(cmd))
+	}
 	if known && cmd.raw {
-		return ss.finish(t, word, ss.allowed(cmd, func() error { return cmd.doRaw(ss, t, text) }))
+		return cmd.doRaw(ss, tag, text)
+	}
+	if !known {
+		return ss.refuse(word+text, bad{fmt.Sprintf("unknown command %.20q", word)})
 	}
 	p, err := ss.args(text)
 	if err != nil {
-		var b bad
-		if errors.As(err, &b) {
-			return ss.finish(t, word, err)
-		}
 		return err
 	}
-	if !known {
-		return ss.finish(t, word, bad{fmt.Sprintf("unknown command %.20q", word)})
-	}
-	return ss.finish(t, word, ss.allowed(cmd, func() error {
-		if cmd.args {
-			if err := p.Space(); err != nil {
-				return bad{cmd.usage}
-			}
-		} else if err := p.End(); err != nil {
-			return bad{err.Error()}
+	if cmd.args {
+		if err := p.Space(); err != nil {
+			return bad{cmd.usage}
 		}
-		return cmd.do(ss, p)
-	}))
+	} else if err := p.End(); err != nil {
+		return bad{err.Error()}
+	}
+	return cmd.do(ss, p)
+}
+
+// misplaced says why a command can't come now.
+func (ss *session) misplaced(cmd command) error {
+	if ss.account == nil {
+		return bad{"log in first"}
+	}
+	if cmd.in == notAuthenticated {
+		return bad{"already logged in"}
+	}
+	return bad{"select a mailbox first"}
 }
 
 func trim(b []byte) []byte {
@@ -196,19 +244,6 @@ func validTag(tag []byte) bool {
 		}
 	}
 	return len(tag) > 0
-}
-
-func (ss *session) allowed(cmd command, do func() error) error {
-	if cmd.in&ss.phase() == 0 {
-		if ss.account == nil {
-			return bad{"log in first"}
-		}
-		if cmd.in == notAuthenticated {
-			return bad{"already logged in"}
-		}
-		return bad{"select a mailbox first"}
-	}
-	return do()
 }
 
 // finish writes the tagged answer. Errors of the connection end the session.
@@ -253,6 +288,7 @@ var errTagged = errors.New("answered")
 type connError struct{ err error }
 
 func (e *connError) Error() string { return e.err.Error() }
+func (e *connError) Unwrap() error { return e.err }
 
 // explain turns an error of the store into NO.
 func (ss *session) explain(err error) no {
@@ -302,113 +338,6 @@ func clean(s string) string {
 		s = s[:200]
 	}
 	return strings.TrimSpace(s)
-}
-
-// args reads a command's literals and gives a parser of the whole.
-func (ss *session) args(text string) (*imapparse.Parser, error) {
-	var lits [][]byte
-	total := 0
-	limit := maxEarlyLiteral
-	if ss.account != nil {
-		limit = maxLiteral
-	}
-	if strings.IndexByte(text, 0) >= 0 {
-		return nil, bad{"NUL in a command"}
-	}
-	var b strings.Builder
-	for {
-		n, sync, ok := literalAt(text)
-		if !ok {
-			b.WriteString(text)
-			return imapparse.New(b.String(), lits), nil
-		}
-		if total+int(min(n, 1<<30)) > limit || len(lits) > 200 {
-			if err := ss.refuseLiteral(n, sync); err != nil {
-				return nil, err
-			}
-			return nil, bad{"the literal is too large"}
-		}
-		b.WriteString(text[:strings.LastIndexByte(text, '{')])
-		b.WriteString("\x00" + strconv.Itoa(len(lits)) + "\x00")
-		if sync {
-			if err := ss.goAhead(); err != nil {
-				return nil, err
-			}
-		}
-		lit := make([]byte, n)
-		if _, err := io.ReadFull(ss.c.Literal(n), lit); err != nil {
-			return nil, &connError{err}
-		}
-		lits = append(lits, lit)
-		total += int(n)
-		line, err := ss.c.ReadLine(maxLine)
-		if err != nil {
-			return nil, &connError{err}
-		}
-		if bytes.IndexByte(line, 0) >= 0 || b.Len()+len(line) > maxLine {
-			return nil, bad{"NUL in a command, or the command is too long"}
-		}
-		text = string(line)
-	}
-}
-
-// refuseLiteral keeps in step with a client whose literal isn't taken: a synchronising one is not
-// asked for, the other is read and thrown away.
-func (ss *session) refuseLiteral(n int64, sync bool) error {
-	if sync {
-		return nil
-	}
-	if n > maxDiscard {
-		ss.put("* BYE the literal is too large\r\n")
-		ss.send()
-		ss.c.Flush()
-		return &connError{errors.New("literal too large")}
-	}
-	if _, err := io.Copy(io.Discard, ss.c.Literal(n)); err != nil {
-		return &connError{err}
-	}
-	if _, err := ss.c.ReadLine(maxLine); err != nil {
-		return &connError{err}
-	}
-	return nil
-}
-
-func (ss *session) goAhead() error {
-	ss.put("+ OK\r\n")
-	if err := ss.send(); err != nil {
-		return &connError{err}
-	}
-	return nil
-}
-
-// literalAt tells whether a line ends with {n} or {n+}.
-func literalAt(s string) (n int64, sync, ok bool) {
-	if !strings.HasSuffix(s, "}") {
-		return 0, false, false
-	}
-	i := strings.LastIndexByte(s, '{')
-	if i < 0 {
-		return 0, false, false
-	}
-	num, plus := strings.CutSuffix(s[i+1:len(s)-1], "+")
-	if num == "" || len(num) > 15 {
-		return 0, false, false
-	}
-	n, err := strconv.ParseInt(num, 10, 64)
-	return n, !plus, err == nil && n >= 0
-}
-
-// mailboxName reads a mailbox name and decodes it.
-func mailboxName(p *imapparse.Parser) (string, error) {
-	raw, err := p.Mailbox()
-	if err != nil {
-		return "", bad{err.Error()}
-	}
-	name, err := decodeUTF7(raw)
-	if err != nil {
-		return "", no{"CANNOT", err.Error()}
-	}
-	return model.CanonicalMailboxName(strings.TrimSuffix(name, model.Delimiter)), nil
 }
 
 // usual wraps an error of the parser.

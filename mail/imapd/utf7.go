@@ -36,7 +36,10 @@ func encodeUTF7(s string) string {
 	return b.String()
 }
 
-var errUTF7 = errors.New("the mailbox name is not valid modified UTF-7")
+var (
+	errUTF7 = errors.New("the mailbox name is not valid modified UTF-7")
+	errUTF8 = errors.New("the mailbox name is not valid UTF-8")
+)
 
 // decodeUTF7 also lets valid UTF-8 through, as clients send it.
 func decodeUTF7(s string) (string, error) {

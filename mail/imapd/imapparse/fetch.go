@@ -8,7 +8,7 @@ import (
 
 // Item is one thing that FETCH asks for.
 type Item struct {
-	Name    string // FLAGS, UID, ENVELOPE … or BODY[ for a section
+	Name    string // FLAGS, UID, ENVELOPE …, BODY[ for a section, BINARY[ and BINARY.SIZE[ for a decoded one
 	Peek    bool
 	Path    []int    // part numbers of a section
 	What    string   // "", HEADER, HEADER.FIELDS, HEADER.FIELDS.NOT, TEXT, MIME
@@ -67,8 +67,13 @@ func (p *Parser) item() (Item, error) {
 	it := Item{Name: strings.ToUpper(name)}
 	it.Label = it.Name
 	switch it.Name {
-	case "FLAGS", "UID", "ENVELOPE", "INTERNALDATE", "RFC822.SIZE", "BODYSTRUCTURE", "MODSEQ", "EMAILID":
+	case "FLAGS", "UID", "ENVELOPE", "INTERNALDATE", "RFC822.SIZE", "BODYSTRUCTURE", "MODSEQ", "EMAILID", "THREADID":
 		return it, nil
+	case "PREVIEW":
+		return it, p.previewModifiers()
+	case "BINARY", "BINARY.PEEK", "BINARY.SIZE":
+		err := p.binary(&it)
+		return it, err
 	case "RFC822":
 		it.Name = "BODY["
 	case "RFC822.HEADER":
@@ -84,7 +89,8 @@ func (p *Parser) item() (Item, error) {
 		}
 		it.Peek = it.Name == "BODY.PEEK"
 		it.Name = "BODY["
-		return it, p.section(&it)
+		err := p.section(&it)
+		return it, err
 	default:
 		return it, fmt.Errorf("unknown item %.40s", name)
 	}
@@ -94,23 +100,8 @@ func (p *Parser) item() (Item, error) {
 // section reads [path.what (fields)]<offset.length>.
 func (p *Parser) section(it *Item) error {
 	start := p.i
-	p.i++
-	for c := p.Peek(); c >= '1' && c <= '9'; c = p.Peek() {
-		n, err := p.Number()
-		if err != nil {
-			return err
-		}
-		if it.Path = append(it.Path, int(n)); len(it.Path) > MaxNesting {
-			return errors.New("the section is nested too deep")
-		}
-		if p.Peek() == '.' {
-			p.i++
-			if p.Peek() == ']' {
-				return errors.New("a section ends with a dot")
-			}
-		} else {
-			break
-		}
+	if err := p.path(it); err != nil {
+		return err
 	}
 	if p.Peek() != ']' {
 		what, err := p.while(func(c byte) bool { return isAtomChar(c) && c != ']' }, "a section")
@@ -140,6 +131,64 @@ func (p *Parser) section(it *Item) error {
 		return p.partial(it)
 	}
 	return nil
+}
+
+// path reads [ and the part numbers behind it.
+func (p *Parser) path(it *Item) error {
+	p.i++
+	for c := p.Peek(); c >= '1' && c <= '9'; c = p.Peek() {
+		n, err := p.Number()
+		if err != nil {
+			return err
+		}
+		if it.Path = append(it.Path, int(n)); len(it.Path) > MaxNesting {
+			return errors.New("the section is nested too deep")
+		}
+		if p.Peek() != '.' {
+			break
+		}
+		p.i++
+		if p.Peek() == ']' {
+			return errors.New("a section ends with a dot")
+		}
+	}
+	return nil
+}
+
+// binary reads [path]<offset.length> behind BINARY, BINARY.PEEK and BINARY.SIZE (RFC 3516 §4.2).
+func (p *Parser) binary(it *Item) error {
+	if p.Peek() != '[' {
+		return errors.New(it.Name + " needs a section")
+	}
+	start := p.i
+	if err := p.path(it); err != nil {
+		return err
+	}
+	if err := p.Byte(']'); err != nil {
+		return err
+	}
+	it.Peek = it.Name != "BINARY"
+	word := strings.TrimSuffix(it.Name, ".PEEK")
+	it.Name, it.Label = word+"[", word+p.s[start:p.i]
+	if word == "BINARY" && p.Peek() == '<' {
+		return p.partial(it)
+	}
+	return nil
+}
+
+// previewModifiers reads (LAZY) (RFC 8970 §3.1), which changes nothing: a preview is always at hand.
+func (p *Parser) previewModifiers() error {
+	if rest := p.Rest(); len(rest) < 7 || !strings.EqualFold(rest[:7], " (LAZY)") && !strings.EqualFold(rest[:7], " (LAZY ") {
+		return nil // nothing, or modifiers of FETCH itself
+	}
+	p.i++
+	return p.List(func() error {
+		a, err := p.Atom()
+		if err == nil && !strings.EqualFold(a, "LAZY") {
+			err = fmt.Errorf("unknown modifier %.20s", a)
+		}
+		return err
+	})
 }
 
 // label writes the section as an answer names it: canonical, literals resolved.

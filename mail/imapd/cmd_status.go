@@ -1,0 +1,72 @@
+package imapd
+
+import (
+	"encoding/hex"
+	"slices"
+
+	"mailplusd/mail/imapd/imapparse"
+	"mailplusd/mail/model"
+)
+
+func (ss *session) doStatus(p *imapparse.Parser) error {
+	name, err := ss.mailboxName(p)
+	if err != nil {
+		return err
+	}
+	if err := p.Space(); err != nil {
+		return usual(err)
+	}
+	items, err := p.StatusItems()
+	if err == nil {
+		err = p.End()
+	}
+	if err != nil {
+		return usual(err)
+	}
+	m, err := ss.named(name)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(items, "HIGHESTMODSEQ") {
+		ss.useCondstore() // RFC 7162 §3.1
+	}
+	ss.putStatus(&m, items)
+	return nil
+}
+
+// objectID writes an identifier of RFC 8474.
+func objectID(guid [16]byte) string { return hex.EncodeToString(guid[:]) }
+
+func (ss *session) putStatus(m *model.Mailbox, items []string) {
+	ss.put("* STATUS ", ss.quote(m.Name), " (")
+	for i, it := range items {
+		if i > 0 {
+			ss.put(" ")
+		}
+		ss.put(it, " ")
+		switch it {
+		case "MESSAGES":
+			ss.putInt(int64(m.Messages))
+		case "RECENT":
+			n := max(0, int64(m.UIDNext)-int64(m.RecentFloor))
+			ss.putInt(min(n, int64(m.Messages)))
+		case "UIDNEXT":
+			ss.putInt(int64(m.UIDNext))
+		case "UIDVALIDITY":
+			ss.putInt(int64(m.UIDValidity))
+		case "UNSEEN":
+			ss.putInt(int64(m.Unseen))
+		case "SIZE":
+			ss.putInt(m.Size)
+		case "DELETED":
+			ss.putInt(int64(m.Deleted))
+		case "APPENDLIMIT":
+			ss.putInt(ss.appendLimit())
+		case "HIGHESTMODSEQ":
+			ss.putInt(int64(m.HighestModSeq))
+		case "MAILBOXID":
+			ss.put("(", objectID(m.GUID), ")")
+		}
+	}
+	ss.put(")\r\n")
+}
