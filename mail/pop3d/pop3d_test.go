@@ -234,6 +234,123 @@ func TestPipelining(t *testing.T) {
 	}
 }
 
+// TestSASL is RFC 5034: with and without an initial response, cancelled, malformed.
+func TestSASL(t *testing.T) {
+	w := newWorld(t)
+	c := w.dial()
+	c.say("AUTH", "+OK")
+	if got := c.list(); strings.Join(got, " ") != "PLAIN LOGIN" {
+		t.Errorf("mechanisms %q", got)
+	}
+	for _, tc := range []struct{ command, response, want string }{
+		{"AUTH PLAIN", "*", "-ERR cancelled"}, {"AUTH PLAIN", "!!", "-ERR"}, {"AUTH PLAIN", "YQ==", "-ERR the answer"}, {"AUTH PLAIN", strings.Repeat("A", 13000), "-ERR"}, {"AUTH PLAIN", "AGFubmEAd3Jvbmc=", "-ERR [AUTH]"},
+		{"AUTH PLAIN", "Ym9iAGFubmEAc2VjcmV0", "-ERR [AUTH]"}, {"AUTH LOGIN", "*", "-ERR cancelled"},
+	} {
+		if got := c.say(tc.command, "+ "); strings.HasPrefix(got, "+OK") {
+			t.Errorf("%s: %s", tc.command, got)
+		}
+		c.say(tc.response, tc.want)
+	}
+	c.say("AUTH PLAIN =", "-ERR")
+	c.say("AUTH plain", "+ ")
+	c.say("AGFubmEAc2VjcmV0", "+OK")
+	c.say("AUTH PLAIN", "-ERR already")
+}
+
+// TestCapa is RFC 2449: in both states, and what can't be used isn't offered.
+func TestCapa(t *testing.T) {
+	w := newWorld(t)
+	c := w.dial()
+	c.say("CAPA", "+OK")
+	before := " " + strings.Join(c.list(), " | ") + " "
+	for _, want := range []string{" TOP ", " UIDL ", " USER ", " SASL PLAIN LOGIN ", " RESP-CODES ", " AUTH-RESP-CODE ", " PIPELINING ", " EXPIRE NEVER ", " LOGIN-DELAY 0 ", " UTF8 USER ", " LANG "} {
+		if !strings.Contains(before, want) {
+			t.Errorf("before login: %s lacks %s", before, want)
+		}
+	}
+	if strings.Contains(before, "STLS") { // no certificate here
+		t.Error(before)
+	}
+	c.say("UTF8", "+OK")
+	c.say("LANG", "+OK")
+	c.list()
+	c.say("LANG en", "+OK en")
+	c.say("LANG tlh", "-ERR")
+	c.say("USER anna", "+OK")
+	c.say("PASS secret", "+OK")
+	c.say("CAPA", "+OK")
+	if after := strings.Join(c.list(), " | "); !strings.Contains(after, "IMPLEMENTATION") || strings.Contains(after, "| USER |") || strings.Contains(after, "SASL") {
+		t.Errorf("after login: %s", after)
+	}
+	c.say("UTF8", "-ERR")
+}
+
+// TestStrict: arguments that are no numbers, passwords with spaces, commands of another state.
+func TestStrict(t *testing.T) {
+	w := newWorld(t)
+	w.deliver('a', mail)
+	c := w.dial()
+	c.say("USER anna", "+OK")
+	c.say("PASS secret ", "-ERR [AUTH]") // the space is part of it
+	c.say("PASS secret", "-ERR USER first")
+	c.say("USER anna ", "+OK")
+	c.say("PASS secret", "+OK")
+	for _, cmd := range []string{"LIST +1", "LIST 1 ", "RETR", "RETR 01x", "RETR 1 2", "DELE", "DELE +1", "TOP 1 +1", "TOP 1 1 1", "TOP", "UIDL -0", "UIDL 0x1", "LIST " + strings.Repeat("9", 200)} {
+		want := "-ERR"
+		if cmd == "LIST 1 " {
+			want = "+OK"
+		}
+		c.say(cmd, want)
+	}
+	c.say("TOP 1 99999999999999999999", "-ERR")
+	c.say("TOP 1 4000000000", "+OK")
+	c.list()
+}
+
+// TestRemovedMeanwhile: what another session has expunged is still in the snapshot's listing, and its
+// deletion at QUIT is no error.
+func TestRemovedMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	w.deliver('a', mail)
+	w.deliver('a', "Subject: two\r\n\r\nx")
+	c := w.login()
+	box, err := w.store.Mailbox('a', "INBOX")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.store.Expunge(context.Background(), state.Expunge{Mailbox: box.ID, UIDs: []model.UID{1}}); err != nil {
+		t.Fatal(err)
+	}
+	c.say("STAT", "+OK 2 ")
+	c.say("LIST 1", "+OK 1 ")
+	c.say("DELE 1", "+OK")
+	c.say("RETR 2", "+OK")
+	c.list()
+	c.say("QUIT", "+OK")
+}
+
+// TestGarbage: octets that are no POP3, pipelined, end the session.
+func TestGarbage(t *testing.T) {
+	w := newWorld(t)
+	for _, garbage := range []string{"\x16\x03\x01\x02\x00\r\n", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "\r\n", strings.Repeat("x", 5000) + "\r\n"} {
+		c := w.dial()
+		go fmt.Fprint(c.c, strings.Repeat(garbage, 200))
+		n := 0
+		for {
+			l, err := c.r.ReadString('\n')
+			if err != nil {
+				break
+			}
+			if n++; !strings.HasPrefix(l, "-ERR") {
+				t.Errorf("%.20q: %q", garbage, l)
+			}
+		}
+		if n == 0 || n > 70 {
+			t.Errorf("%.20q: %d answers", garbage, n)
+		}
+	}
+}
+
 func FuzzSession(f *testing.F) {
 	w := newWorld(f)
 	w.deliver('a', mail)

@@ -23,6 +23,7 @@ type Store interface {
 	EnsureDefaults(ctx context.Context, account model.AccountID) error
 	Mailbox(account model.AccountID, name string) (model.Mailbox, error)
 	View(id model.MailboxID, from, to model.UID, fn func(*model.MessageState) bool) (model.Mailbox, error)
+	Message(id model.MailboxID, uid model.UID) (model.MessageState, error)
 	Body(id model.BodyID) (*segment.Body, error)
 	Expunge(ctx context.Context, op state.Expunge) (state.Expunged, error)
 }
@@ -104,5 +105,11 @@ func (s *Server) session(c *wire.Conn) {
 	defer cancel()
 	ss := &session{srv: s, c: c, ctx: ctx, log: s.Log.With("conn", c.ID(), "client", c.RemoteIP().String())}
 	defer ss.end()
+	defer func() {
+		if p := recover(); p != nil {
+			ss.log.Error("POP3 session panicked", "panic", p)
+			ss.fail("SYS/TEMP", "server fault, it has been logged")
+		}
+	}()
 	ss.run()
 }

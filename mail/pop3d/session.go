@@ -11,6 +11,7 @@ import (
 
 	"mailplusd/mail/login"
 	"mailplusd/mail/model"
+	"mailplusd/mail/store"
 	"mailplusd/mail/wire"
 )
 
@@ -80,7 +81,7 @@ func (ss *session) run() {
 	for !ss.quit {
 		line, err := ss.c.ReadLine(maxLine)
 		if errors.Is(err, wire.ErrLineTooLong) {
-			if ss.fail("", "the line is longer than 255 octets") != nil {
+			if ss.wrong("the line is longer than 255 octets") != nil {
 				return
 			}
 			continue
@@ -97,8 +98,10 @@ func (ss *session) run() {
 var errTooMany = errors.New("too many wrong commands")
 
 func (ss *session) command(line string) error {
-	name, arg, _ := strings.Cut(strings.TrimRight(line, " "), " ")
-	name = strings.ToUpper(name)
+	name, arg, _ := strings.Cut(line, " ")
+	if name = strings.ToUpper(name); name != "PASS" {
+		arg = strings.TrimRight(arg, " ")
+	}
 	cmd, known := commands[name]
 	ss.commands++
 	if ss.account == nil && ss.commands > maxPreLogin {
@@ -150,131 +153,6 @@ func (ss *session) end() {
 	}
 }
 
-func (ss *session) mayLogin() bool {
-	return login.PasswordAllowed(ss.srv.Settings().Services.PlainLogin, ss.c.IsTLS(), ss.c.RemoteIP())
-}
-
-func (ss *session) doUser(arg string) error {
-	if !ss.mayLogin() {
-		return ss.fail("AUTH", "encryption is required, use STLS first")
-	}
-	if arg == "" {
-		return ss.wrong("USER needs a name")
-	}
-	ss.user = arg
-	return ss.ok("")
-}
-
-func (ss *session) doPass(arg string) error {
-	if ss.user == "" {
-		return ss.wrong("USER first")
-	}
-	user := ss.user
-	ss.user = ""
-	return ss.answerLogin(ss.authenticate("USER", user, []byte(arg)))
-}
-
-func (ss *session) doAuth(arg string) error {
-	if arg == "" {
-		text := "+OK\r\n"
-		if ss.mayLogin() {
-			text += "PLAIN\r\nLOGIN\r\n"
-		}
-		_, err := ss.c.WriteString(text + ".\r\n")
-		return err
-	}
-	if !ss.mayLogin() {
-		return ss.fail("AUTH", "encryption is required, use STLS first")
-	}
-	mech, initial, _ := strings.Cut(arg, " ")
-	return ss.answerLogin(ss.sasl(mech, initial))
-}
-
-// sasl runs an exchange of RFC 5034.
-func (ss *session) sasl(mech, initial string) error {
-	server, err := login.NewSASL(mech, func(user string, password []byte) error { return ss.authenticate(mech, user, password) })
-	if err != nil {
-		return err
-	}
-	return login.Exchange(server, initial, func(challenge string) (string, error) {
-		if _, err := ss.c.WriteString("+ " + challenge + "\r\n"); err != nil {
-			return "", err
-		}
-		line, err := ss.c.ReadLine(maxAuthLine)
-		return string(line), err
-	})
-}
-
-func (ss *session) answerLogin(err error) error {
-	switch {
-	case err == nil:
-		var size int64
-		for _, m := range ss.messages {
-			size += m.size
-		}
-		return ss.ok(fmt.Sprintf("%d messages (%d octets)", len(ss.messages), size))
-	case errors.Is(err, errInUse):
-		return ss.fail("IN-USE", "the mailbox is open in another session")
-	case login.IsTemporary(err):
-		return ss.fail("SYS/TEMP", "can't log in at the moment")
-	}
-	ss.log.Warn("login failed", "err", err)
-	return ss.fail("AUTH", "login failed")
-}
-
-var errInUse = errors.New("maildrop in use")
-
-// authenticate logs in, locks the maildrop and takes the snapshot.
-func (ss *session) authenticate(mech, user string, password []byte) error {
-	if err := ss.srv.Store.Fresh(ss.ctx); err != nil {
-		return fmt.Errorf("%w: %w", login.ErrTemporary, err)
-	}
-	acc, err := ss.srv.Login.Authenticate(ss.ctx, login.Attempt{
-		Service: login.POP3, Remote: ss.c.RemoteIP(), TLS: ss.c.IsTLS(), Mechanism: mech, User: user, Password: password,
-	})
-	if err != nil {
-		return err
-	}
-	if !ss.srv.lock(ss.ctx, acc.ID) {
-		return errInUse
-	}
-	if err := ss.open(acc); err != nil {
-		ss.srv.unlock(acc.ID)
-		return fmt.Errorf("%w: %w", login.ErrTemporary, err)
-	}
-	ss.account, ss.locked = acc, true
-	ss.log = ss.log.With("user", acc.Name)
-	ss.log.Info("login")
-	return nil
-}
-
-func (ss *session) open(acc *login.Account) error {
-	if err := ss.srv.Store.EnsureDefaults(ss.ctx, acc.ID); err != nil {
-		return err
-	}
-	box, err := ss.srv.Store.Mailbox(acc.ID, "INBOX")
-	if err != nil {
-		return err
-	}
-	ss.messages = nil
-	ss.mailbox, err = ss.srv.Store.View(box.ID, 1, 1<<32-1, func(st *model.MessageState) bool {
-		ss.messages = append(ss.messages, message{uid: st.UID, size: st.Size, body: st.Body})
-		return true
-	})
-	return err
-}
-
-func (ss *session) doSTLS(string) error {
-	if !ss.c.CanTLS() {
-		return ss.fail("", "TLS is not available or active already")
-	}
-	if err := ss.ok("begin TLS"); err != nil {
-		return err
-	}
-	ss.user = ""
-	return ss.c.StartTLS(ss.ctx)
-}
-
 func (ss *session) doCAPA(string) error {
 	var b strings.Builder
 	b.WriteString("+OK\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nEXPIRE NEVER\r\nLOGIN-DELAY 0\r\nUTF8 USER\r\nLANG\r\n")
@@ -314,11 +192,20 @@ func (ss *session) doLANG(arg string) error {
 
 // find gives the message with a number of the snapshot.
 func (ss *session) find(arg string) (*message, error) {
-	n, err := strconv.Atoi(arg)
-	if err != nil || n < 1 || n > len(ss.messages) || ss.messages[n-1].deleted {
+	n, ok := number(arg)
+	if !ok || n < 1 || n > len(ss.messages) || ss.messages[n-1].deleted {
 		return nil, ss.fail("", "no such message")
 	}
 	return &ss.messages[n-1], nil
+}
+
+// number reads digits and nothing else.
+func number(s string) (int, bool) {
+	if s == "" || strings.Trim(s, "0123456789") != "" {
+		return 0, false
+	}
+	n, err := strconv.Atoi(s)
+	return n, err == nil
 }
 
 // total counts what is not deleted.
@@ -379,12 +266,12 @@ func (ss *session) doRetr(arg string) error {
 }
 
 func (ss *session) doTop(arg string) error {
-	number, lines, ok := strings.Cut(arg, " ")
-	n, err := strconv.Atoi(lines)
-	if !ok || err != nil || n < 0 {
+	which, lines, _ := strings.Cut(arg, " ")
+	n, ok := number(lines)
+	if !ok {
 		return ss.wrong("TOP needs a message and a number of lines")
 	}
-	m, err := ss.find(number)
+	m, err := ss.find(which)
 	if m == nil {
 		return err
 	}
@@ -394,6 +281,9 @@ func (ss *session) doTop(arg string) error {
 // send writes a message, its dots stuffed; with lines >= 0 the header and so many lines.
 func (ss *session) send(m *message, lines int) error {
 	body, err := ss.srv.Store.Body(m.body)
+	if err != nil && ss.removed(m) {
+		return ss.fail("", "the message was removed by another program meanwhile")
+	}
 	if err != nil {
 		ss.log.Error("body can't be read", "uid", m.uid, "body", m.body.String(), "err", err)
 		return ss.fail("SYS/PERM", "the message can't be read; the administrator has been told")
@@ -412,6 +302,12 @@ func (ss *session) send(m *message, lines int) error {
 		return err // the answer is cut: only closing tells the client so
 	}
 	return w.finish()
+}
+
+// removed tells whether a message of the snapshot is gone, by IMAP for example.
+func (ss *session) removed(m *message) bool {
+	_, err := ss.srv.Store.Message(ss.mailbox.ID, m.uid)
+	return errors.Is(err, store.ErrNotFound)
 }
 
 func (ss *session) doDele(arg string) error {
