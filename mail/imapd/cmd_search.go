@@ -2,7 +2,6 @@ package imapd
 
 import (
 	"errors"
-	"net/mail"
 	"slices"
 	"strings"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"mailplusd/mail/imapd/imapparse"
 	"mailplusd/mail/message"
 	"mailplusd/mail/model"
+	fts "mailplusd/mail/search"
 	"mailplusd/mail/store"
 	"mailplusd/mail/store/segment"
 	"mailplusd/mail/view"
@@ -180,12 +180,12 @@ type search struct {
 	m       *view.Message
 	raw     []byte
 	root    *message.Part
-	text    string
-	hasText bool
+	words   *message.Words // of the message in hand, nil: not yet
+	found   map[*imapparse.Key]*fts.Found
 }
 
 func (s *search) load(i int, m *view.Message) {
-	s.i, s.m, s.raw, s.root, s.text, s.hasText = i, m, nil, nil, "", false
+	s.i, s.m, s.raw, s.root, s.words = i, m, nil, nil, nil
 }
 
 // open reads and parses the message. A message that is gone or damaged matches nothing.
@@ -215,16 +215,6 @@ func (s *search) open() (bool, error) {
 	}
 	s.root = message.Walk(s.raw, message.DefaultLimits()).Root
 	return true, nil
-}
-
-func (s *search) body() (string, bool, error) {
-	if ok, err := s.open(); !ok || err != nil {
-		return "", false, err
-	}
-	if !s.hasText {
-		s.text, s.hasText = strings.ToLower(message.Text(s.raw, s.root)), true
-	}
-	return s.text, true, nil
 }
 
 var flagKeys = map[string]struct {
@@ -327,48 +317,4 @@ func compareDay(key string, at, day time.Time) bool {
 		return !date.Before(day)
 	}
 	return date.Equal(day)
-}
-
-// matchText does the keys that look into the message.
-func (s *search) matchText(k *imapparse.Key) (bool, error) {
-	if ok, err := s.open(); !ok || err != nil {
-		return false, err
-	}
-	h := &s.root.Header
-	switch k.Name {
-	case "SENTBEFORE", "SENTON", "SENTSINCE":
-		at, err := mail.ParseDate(h.Get("Date"))
-		return err == nil && compareDay(k.Name, at, k.Date), nil
-	case "FROM", "TO", "CC", "BCC", "SUBJECT":
-		return fieldHas(h, k.Name, k.Text), nil
-	case "HEADER":
-		return fieldHas(h, k.Text, k.Text2), nil
-	}
-	want := strings.ToLower(k.Text)
-	text, ok, err := s.body()
-	if !ok || err != nil {
-		return false, err
-	}
-	if strings.Contains(text, want) {
-		return true, nil
-	}
-	if k.Name == "TEXT" {
-		for i := range h.Fields {
-			if strings.Contains(strings.ToLower(h.Fields[i].Name+": "+message.Decode(h.Fields[i].Value)), want) {
-				return true, nil
-			}
-		}
-	}
-	return false, nil
-}
-
-// fieldHas tells whether a field of a name contains a text; an empty text only asks for the field.
-func fieldHas(h *message.Header, name, text string) bool {
-	text = strings.ToLower(text)
-	for i := range h.Fields {
-		if f := &h.Fields[i]; strings.EqualFold(f.Name, name) && (text == "" || strings.Contains(strings.ToLower(message.Decode(f.Value)), text)) {
-			return true
-		}
-	}
-	return false
 }

@@ -55,6 +55,7 @@ type Server struct {
 	Store    Store
 	Login    Authenticator
 	Settings func() *model.Settings
+	Index    Index // nil: SEARCH reads messages
 	Log      *slog.Logger
 
 	views view.Cache

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"io"
 	"mime/quotedprintable"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/html/charset"
@@ -13,31 +14,94 @@ import (
 // maxText bounds the decoded text of one message that a search looks at.
 const maxText = 4 << 20
 
-// Text gives the decoded text parts of a message as UTF-8, for searching.
-func Text(raw []byte, p *Part) string {
-	var b strings.Builder
-	gather(&b, raw, p)
-	return b.String()
+// Words is a message as searches see it: decoded, folded (see Fold), HTML without its tags.
+type Words struct {
+	Fields []FoldedField // of the message's own header
+	Body   []string      // a text part, a field of an attached message or the name of an attachment each
 }
 
-func gather(b *strings.Builder, raw []byte, p *Part) {
-	if b.Len() > maxText {
+// FoldedField is a header field as searches see it.
+type FoldedField struct {
+	Name  string // as in the message
+	Value string // decoded and folded
+}
+
+// FieldHas tells whether a field of a name contains a folded text; an empty text only asks for the field.
+func FieldHas(h *Header, name, folded string) bool {
+	for i := range h.Fields {
+		if f := &h.Fields[i]; strings.EqualFold(f.Name, name) && (folded == "" || strings.Contains(Fold(Decode(f.Value)), folded)) {
+			return true
+		}
+	}
+	return false
+}
+
+// BodyHas tells whether the body contains a folded text (SEARCH BODY).
+func (w *Words) BodyHas(folded string) bool {
+	return slices.ContainsFunc(w.Body, func(s string) bool { return strings.Contains(s, folded) })
+}
+
+// AnyHas tells whether the body or the header contains a folded text (SEARCH TEXT).
+func (w *Words) AnyHas(folded string) bool {
+	if w.BodyHas(folded) {
+		return true
+	}
+	for i := range w.Fields {
+		if strings.Contains(Fold(w.Fields[i].Name)+": "+w.Fields[i].Value, folded) {
+			return true
+		}
+	}
+	return false
+}
+
+// Words gives a message as searches see it; p is the root of its structure.
+func (p *Part) Words(raw []byte) Words {
+	g := gatherer{raw: raw}
+	g.part(p)
+	w := Words{Body: g.out, Fields: make([]FoldedField, len(p.Header.Fields))}
+	for i := range w.Fields {
+		f := &p.Header.Fields[i]
+		w.Fields[i] = FoldedField{f.Name, Fold(Decode(f.Value))}
+	}
+	return w
+}
+
+type gatherer struct {
+	raw    []byte
+	out    []string
+	octets int
+}
+
+func (g *gatherer) add(s string) {
+	if s = Fold(s); s != "" && s != " " && g.octets <= maxText {
+		g.out, g.octets = append(g.out, s), g.octets+len(s)
+	}
+}
+
+func (g *gatherer) part(p *Part) {
+	if g.octets > maxText {
 		return
 	}
+	g.add(p.FileName())
 	for _, c := range p.Parts {
-		gather(b, raw, c)
+		g.part(c)
 	}
 	if p.Message != nil {
 		for i := range p.Message.Header.Fields {
-			b.WriteString(Decode(p.Message.Header.Fields[i].Value) + "\n")
+			f := &p.Message.Header.Fields[i]
+			g.add(f.Name + ": " + Decode(f.Value))
 		}
-		gather(b, raw, p.Message)
+		g.part(p.Message)
 		return
 	}
-	if p.Type == "TEXT" {
-		b.WriteString(decodeText(raw[p.BodyStart:p.End], p))
-		b.WriteByte('\n')
+	if p.Type != "TEXT" {
+		return
 	}
+	text := decodeText(g.raw[p.BodyStart:p.End], p)
+	if p.Subtype == "HTML" {
+		text = StripHTML(text)
+	}
+	g.add(text)
 }
 
 func decodeText(raw []byte, p *Part) string {

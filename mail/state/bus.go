@@ -70,6 +70,7 @@ type bus struct {
 	mailboxes map[model.MailboxID]map[*Watch]struct{}
 	accounts  map[model.AccountID]map[*Watch]struct{}
 	topics    map[Topic]map[*Watch]struct{}
+	feeds     map[*Feed]struct{}
 }
 
 func newBus() *bus {
@@ -77,6 +78,7 @@ func newBus() *bus {
 		mailboxes: map[model.MailboxID]map[*Watch]struct{}{},
 		accounts:  map[model.AccountID]map[*Watch]struct{}{},
 		topics:    map[Topic]map[*Watch]struct{}{},
+		feeds:     map[*Feed]struct{}{},
 	}
 }
 
@@ -148,6 +150,9 @@ func (b *bus) publish(c *change) {
 	topic(c.rows, TopicRows)
 	topic(c.queue, TopicQueue)
 	topic(c.messages, TopicMessages)
+	for f := range b.feeds {
+		f.note(c.accounts, c.rows, false)
+	}
 }
 
 // wakeAll wakes every watch: everything may have changed.
@@ -171,5 +176,8 @@ func (b *bus) wakeAll() {
 	}
 	for _, set := range b.topics {
 		wake(set)
+	}
+	for f := range b.feeds {
+		f.note(nil, true, true)
 	}
 }

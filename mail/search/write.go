@@ -1,0 +1,293 @@
+package search
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+
+	"mailplusd/mail/model"
+)
+
+// added is a message to be put into the index. A body that has a document already needs no tokens.
+type added struct {
+	uid    model.UID
+	body   model.BodyID
+	tokens *tokens // nil: the document is there
+}
+
+// dictChunk is how large a row of the dictionary grows, in octets.
+const dictChunk = 64 << 10
+
+// update is one transaction on a user's index.
+type update struct {
+	ctx   context.Context
+	tx    *sql.Tx
+	known map[string]struct{} // words met in this transaction
+	fresh []string            // the same, for storeWords
+}
+
+// write carries out fn in one transaction; commit is called to call what commits it.
+func write(ctx context.Context, db *sql.DB, fn func(*update) error, commit func(func() error) error) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	u := &update{ctx: ctx, tx: tx, known: map[string]struct{}{}}
+	if err := fn(u); err != nil {
+		return err
+	}
+	if err := u.storeWords(); err != nil {
+		return err
+	}
+	return commit(tx.Commit)
+}
+
+func (u *update) exec(q string, args ...any) error {
+	_, err := u.tx.ExecContext(u.ctx, q, args...)
+	return err
+}
+
+// put adds messages of one mailbox.
+func (u *update) put(box model.MailboxID, list []added) error {
+	insert, err := u.tx.PrepareContext(u.ctx, `INSERT INTO fts(rowid, subject, sender, recipient, cc, bcc, other, body) VALUES (?,?,?,?,?,?,?,?)`)
+	if err != nil {
+		return err
+	}
+	defer insert.Close()
+	places := make([]place, 0, len(list))
+	for i := range list {
+		m := &list[i]
+		doc, err := u.document(m, insert)
+		if err != nil {
+			return err
+		}
+		if doc != 0 {
+			places = append(places, place{m.uid, doc, bodyMark(m.body)})
+		}
+	}
+	return u.place(box, places)
+}
+
+// document gives a message's document with one reference more; 0: it is gone meanwhile.
+func (u *update) document(m *added, insert *sql.Stmt) (uint32, error) {
+	var id int64
+	err := u.tx.QueryRowContext(u.ctx, `UPDATE doc SET refs = refs + 1 WHERE body = ? RETURNING id`, m.body[:]).Scan(&id)
+	if err == nil || !errors.Is(err, sql.ErrNoRows) {
+		return uint32(id), err
+	}
+	if m.tokens == nil {
+		return 0, nil
+	}
+	if err := u.tx.QueryRowContext(u.ctx, `INSERT INTO doc(body, refs) VALUES (?, 1) RETURNING id`, m.body[:]).Scan(&id); err != nil {
+		return 0, err
+	}
+	args := make([]any, 1, columns+1)
+	args[0] = id
+	for col := range columns {
+		args = append(args, m.tokens.column(col))
+		u.learn(m.tokens.sets[col])
+	}
+	_, err = insert.ExecContext(u.ctx, args...)
+	return uint32(id), err
+}
+
+// column is a column's tokens as the table takes them.
+func (t *tokens) column(col int) string {
+	var b strings.Builder
+	for tok := range t.sets[col] {
+		b.WriteString(tok)
+		b.WriteByte(' ')
+	}
+	return b.String()
+}
+
+// learn notes the words of a set for the dictionary.
+func (u *update) learn(set map[string]struct{}) {
+	for tok := range set {
+		if tok[0] != kindWord {
+			continue
+		}
+		if _, ok := u.known[tok]; ok {
+			continue
+		}
+		u.known[tok] = struct{}{}
+		u.fresh = append(u.fresh, tok[1:])
+	}
+}
+
+// storeWords adds new words to the dictionary.
+func (u *update) storeWords() error {
+	if len(u.fresh) == 0 {
+		return nil
+	}
+	insert, err := u.tx.PrepareContext(u.ctx, `INSERT INTO word(w) VALUES (?) ON CONFLICT DO NOTHING`)
+	if err != nil {
+		return err
+	}
+	defer insert.Close()
+	var id int64
+	var chunk []byte
+	err = u.tx.QueryRowContext(u.ctx, `SELECT id, words FROM dict ORDER BY id DESC LIMIT 1`).Scan(&id, &chunk)
+	if errors.Is(err, sql.ErrNoRows) {
+		id, chunk, err = 1, []byte{'\n'}, nil
+	}
+	if err != nil {
+		return err
+	}
+	store := func() error { return u.exec(`INSERT OR REPLACE INTO dict(id, words) VALUES (?, ?)`, id, chunk) }
+	for _, w := range u.fresh {
+		res, err := insert.ExecContext(u.ctx, []byte(w))
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if len(chunk)+len(w)+1 > dictChunk {
+			if err := store(); err != nil {
+				return err
+			}
+			id, chunk = id+1, append(chunk[:0], '\n')
+		}
+		chunk = append(append(chunk, w...), '\n')
+	}
+	return store()
+}
+
+// place adds places, whose UIDs rise, to a mailbox. A place that is there already is kept.
+func (u *update) place(box model.MailboxID, list []place) error {
+	for len(list) > 0 {
+		chunk, n := chunkOf(list[0].uid), 0
+		for n < len(list) && chunkOf(list[n].uid) == chunk {
+			n++
+		}
+		have, err := u.chunk(box, chunk)
+		if err != nil {
+			return err
+		}
+		for _, p := range list[:n] {
+			at, ok := placeOf(have, p.uid)
+			if ok {
+				if err := u.release(p.doc); err != nil {
+					return err
+				}
+				continue
+			}
+			have = append(have, place{})
+			copy(have[at+1:], have[at:])
+			have[at] = p
+		}
+		if err := u.storeChunk(box, chunk, have); err != nil {
+			return err
+		}
+		list = list[n:]
+	}
+	return nil
+}
+
+func (u *update) chunk(box model.MailboxID, chunk int64) ([]place, error) {
+	var raw []byte
+	err := u.tx.QueryRowContext(u.ctx, `SELECT data FROM place WHERE box = ? AND chunk = ?`, int64(box), chunk).Scan(&raw)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return decodePlaces(nil, raw)
+}
+
+func (u *update) storeChunk(box model.MailboxID, chunk int64, list []place) error {
+	if len(list) == 0 {
+		return u.exec(`DELETE FROM place WHERE box = ? AND chunk = ?`, int64(box), chunk)
+	}
+	return u.exec(`INSERT OR REPLACE INTO place(box, chunk, data) VALUES (?, ?, ?)`, int64(box), chunk, encodePlaces(list))
+}
+
+// release takes a reference from a document; without references it is removed.
+func (u *update) release(doc uint32) error {
+	var refs int64
+	err := u.tx.QueryRowContext(u.ctx, `UPDATE doc SET refs = refs - 1 WHERE id = ? RETURNING refs`, int64(doc)).Scan(&refs)
+	if errors.Is(err, sql.ErrNoRows) {
+		return errPlaces
+	}
+	if err != nil || refs > 0 {
+		return err
+	}
+	if err := u.exec(`DELETE FROM doc WHERE id = ?`, int64(doc)); err != nil {
+		return err
+	}
+	return u.exec(`DELETE FROM fts WHERE rowid = ?`, int64(doc))
+}
+
+// remove takes messages out of a mailbox; the UIDs rise.
+func (u *update) remove(box model.MailboxID, uids []model.UID) error {
+	for len(uids) > 0 {
+		chunk := chunkOf(uids[0])
+		have, err := u.chunk(box, chunk)
+		if err != nil {
+			return err
+		}
+		n, changed := 0, false
+		for ; n < len(uids) && chunkOf(uids[n]) == chunk; n++ {
+			at, ok := placeOf(have, uids[n])
+			if !ok {
+				continue
+			}
+			if err := u.release(have[at].doc); err != nil {
+				return err
+			}
+			have, changed = append(have[:at], have[at+1:]...), true
+		}
+		if changed {
+			if err := u.storeChunk(box, chunk, have); err != nil {
+				return err
+			}
+		}
+		uids = uids[n:]
+	}
+	return nil
+}
+
+// setBox says up to which mod-sequence a mailbox is in the index.
+func (u *update) setBox(m *model.Mailbox) error {
+	return u.exec(`INSERT OR REPLACE INTO box(id, guid, modseq) VALUES (?, ?, ?)`, int64(m.ID), m.GUID[:], int64(m.HighestModSeq))
+}
+
+// drop takes a whole mailbox out.
+func (u *update) drop(box model.MailboxID) error {
+	rows, err := u.tx.QueryContext(u.ctx, `SELECT data FROM place WHERE box = ?`, int64(box))
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var all []place
+	for rows.Next() {
+		var raw []byte
+		if err := rows.Scan(&raw); err != nil {
+			return err
+		}
+		list, err := decodePlaces(nil, raw)
+		if err != nil {
+			return err
+		}
+		all = append(all, list...)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return err
+	}
+	for _, p := range all {
+		if err := u.release(p.doc); err != nil {
+			return err
+		}
+	}
+	if err := u.exec(`DELETE FROM place WHERE box = ?`, int64(box)); err != nil {
+		return err
+	}
+	return u.exec(`DELETE FROM box WHERE id = ?`, int64(box))
+}
