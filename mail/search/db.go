@@ -93,6 +93,7 @@ func check(db *sql.DB, cjk bool) error {
 
 // Result codes of SQLite that matter here.
 const (
+	sqliteError   = 1
 	sqliteCorrupt = 11
 	sqliteFull    = 13
 	sqliteNotADB  = 26
@@ -109,7 +110,8 @@ func codeOf(err error) int {
 // isDamage tells whether an error says that the index is not whole.
 func isDamage(err error) bool {
 	c := codeOf(err)
-	return c == sqliteCorrupt || c == sqliteNotADB || errors.Is(err, errDamaged) || errors.Is(err, errPlaces)
+	return c == sqliteCorrupt || c == sqliteNotADB || errors.Is(err, errDamaged) || errors.Is(err, errPlaces) ||
+		c == sqliteError && strings.Contains(err.Error(), "no such ") // table, column
 }
 
 func isFull(err error) bool { return codeOf(err) == sqliteFull }

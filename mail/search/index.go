@@ -135,12 +135,11 @@ func (ix *Index) failed(u *user, err error) {
 		return
 	}
 	ix.o.Logger.Warn("a search index is damaged and is built anew", "account", u.id, "err", err)
+	u.broken.Store(true)
+	u.setCount(func(c *Count) { c.Indexed, c.Known = 0, false })
 	ix.mu.Lock()
 	ix.queue[u.id] = true
 	ix.mu.Unlock()
-	if err := ix.discard(u); err != nil {
-		ix.o.Logger.Error("a damaged search index can't be removed", "account", u.id, "err", err)
-	}
 	ix.wake()
 }
 
@@ -302,7 +301,9 @@ func (ix *Index) step(ctx context.Context) bool {
 	}
 	err := os.MkdirAll(ix.o.Dir, 0o700)
 	if err == nil && anew {
-		err = ix.discard(u)
+		if err = ix.discard(u); err == nil {
+			u.broken.Store(false)
+		}
 	}
 	if err == nil {
 		err = ix.sync(ctx, u)

@@ -120,12 +120,14 @@ func (w *world) settled() {
 	})
 }
 
-// asks are the keys that are compared with a scan.
-var asks = []struct {
+// ask is a key that is compared with a scan.
+type ask struct {
 	name  string
 	field Field
 	has   func(w *message.Words, h *message.Header, folded string) bool
-}{
+}
+
+var asks = []ask{
 	{"TEXT", Text, func(w *message.Words, _ *message.Header, s string) bool { return w.AnyHas(s) }},
 	{"BODY", Body, func(w *message.Words, _ *message.Header, s string) bool { return w.BodyHas(s) }},
 	{"SUBJECT", Subject, func(_ *message.Words, h *message.Header, s string) bool { return message.FieldHas(h, "Subject", s) }},
@@ -138,7 +140,7 @@ var asks = []struct {
 
 // agree compares what the index says about every message of a mailbox with a scan. It gives how
 // many answers needed none.
-func (w *world) agree(name, needle string) (sure int) {
+func (w *world) agree(name, needle string, asks ...ask) (sure int) {
 	w.t.Helper()
 	m, list, err := w.store.Snapshot(w.box(name).ID)
 	if err != nil {

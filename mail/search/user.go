@@ -19,6 +19,8 @@ type user struct {
 	path string
 	last atomic.Int64 // counts up with each use, over all users
 
+	broken atomic.Bool // it is asked nothing until it is built anew
+
 	mu  sync.RWMutex // held for reading while db is in use
 	db  *sql.DB      // nil: closed
 	cjk bool         // of db
@@ -65,6 +67,9 @@ func fileOf(dir string, id model.AccountID) string {
 func (ix *Index) use(u *user, make bool, fn func(*sql.DB) error) error {
 	cjk := ix.o.Config().CJK
 	for {
+		if !make && u.broken.Load() {
+			return errNoIndex
+		}
 		u.mu.RLock()
 		if u.db != nil && u.cjk == cjk {
 			u.last.Store(ix.tick.Add(1))
