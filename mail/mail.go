@@ -18,6 +18,7 @@ import (
 	"mailplusd/mail/model"
 	"mailplusd/mail/pop3d"
 	"mailplusd/mail/queue"
+	"mailplusd/mail/search"
 	"mailplusd/mail/smtpd"
 	"mailplusd/mail/state"
 	"mailplusd/mail/store"
@@ -63,6 +64,7 @@ type Server struct {
 	Queue     *queue.Queue
 	Listeners *Listeners
 	Commit    *commit.Committer
+	Search    *search.Index
 
 	local    *localNetwork
 	log      *slog.Logger
@@ -101,6 +103,7 @@ func New(o Options) (*Server, error) {
 	s.Login = s.newLogin(o.ShareLogin)
 	s.Commit = &commit.Committer{Store: s.Store, Log: s.MailLog, Now: time.Now}
 	s.newQueue(o.Node)
+	s.newSearch(filepath.Join(o.Data, "search"))
 	s.newProtocols()
 	s.pop3.Elsewhere = o.MaildropElsewhere
 	s.Listeners = &Listeners{Bind: o.Bind, Log: o.Log, Make: s.wireConfig, Open: s.serve}
@@ -113,7 +116,7 @@ func (s *Server) newProtocols() {
 		Settings: s.State.Current, Log: s.log, MailLog: s.MailLog, Now: time.Now, Ready: s.ready, Local: s.IsLocal,
 	}
 	s.pop3 = &pop3d.Server{Store: s.Store, Login: s.Login, Settings: s.State.Current, Log: s.log}
-	s.imap = &imapd.Server{Store: s.Store, Login: s.Login, Settings: s.State.Current, Log: s.log}
+	s.imap = &imapd.Server{Store: s.Store, Login: s.Login, Settings: s.State.Current, Index: s.Search, Log: s.log}
 }
 
 // MaildropInUse tells whether a POP3 session of this node has an account's maildrop.
@@ -146,6 +149,7 @@ func (s *Server) Start() {
 		defer s.wg.Done()
 		s.houseKeeping()
 	}()
+	s.wg.Go(func() { s.Search.Run(s.ctx) })
 }
 
 // reload brings what follows from rows up to date.

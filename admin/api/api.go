@@ -14,6 +14,7 @@ var All = []op.Any{
 	DomainAdd, DomainList, DomainShow, DomainSet, DomainDelete, DomainDNSRecords, DomainUserAdd, DomainUserList, DomainUserShow, DomainUserSet, DomainUserDelete,
 	AliasAdd, AliasList, AliasShow, AliasSet, AliasDelete, AliasImport, AliasExportOp,
 	ServiceShow, ServiceSMTPSet, ServiceSMTPSSet, ServiceSubmissionSet, ServiceIMAPShow, ServiceIMAPSet, ServicePOP3Show, ServicePOP3Set, ServiceInterfaceSet,
+	ServiceFTSShow, ServiceFTSSet, FTSStatus, FTSReindex,
 	NetInterfaceList, NetLANShow, NetLANSet, NetDNSShow, NetDNSSet,
 	DeliveryGeneralShow, DeliveryGeneralSet, DeliveryAuthShow, DeliveryAuthSet,
 	PostmasterShow, PostmasterEnable, PostmasterDisable, PostmasterAdd, PostmasterDelete,

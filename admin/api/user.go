@@ -16,6 +16,7 @@ type UserRow struct {
 	Groups      []string `json:"groups" col:"GROUPS,wide"`
 	Nickname    string   `json:"nickname" col:"NICKNAME,wide"`
 	Deny        []string `json:"deny" col:"DENIED,wide"`
+	FTS         bool     `json:"fts" col:"FTS,wide"`
 	ID          uint64   `json:"id" col:"ID,wide"`
 	Created     string   `json:"created" col:"CREATED,wide"`
 }
@@ -51,6 +52,7 @@ type UserSetIn struct {
 	Enabled     *bool    `json:"enabled" flag:"enable" help:"may log in"`
 	Admin       *bool    `json:"admin" flag:"admin" help:"may administer the system"`
 	Deny        []string `json:"deny" flag:"deny" enum:"imap,pop3,smtp,self-service,none" help:"service this user may not use; none: all allowed"`
+	FTS         *bool    `json:"fts" flag:"fts" help:"index this user's mail for full-text search, when the service is on; off removes the index"`
 }
 
 // UserDeleteIn removes a user.

@@ -36,6 +36,7 @@ func (s *Server) functions() map[string]string {
 			out[l.Name] = fnRunning
 		}
 	}
+	out["fts"] = s.ftsFunction()
 	if s.ha == nil {
 		return out
 	}
@@ -43,7 +44,7 @@ func (s *Server) functions() map[string]string {
 	syncing := st.Facts.State == pair.Joining || st.Facts.State == pair.Solo && st.PeerFresh && st.Peer.State == pair.Joining
 	for name, state := range out {
 		switch {
-		case state == fnStopped:
+		case state == fnStopped, name == "fts":
 		case !st.Serving.Accept && !syncing:
 			out[name] = fnAbnormal
 		case syncing:

@@ -18,7 +18,7 @@ import (
 func userRow(a *directory.Account) api.UserRow {
 	row := api.UserRow{
 		Name: a.Name, DisplayName: a.DisplayName, Enabled: !a.Disabled, Admin: a.Admin || slices.Contains(a.Groups, model.Administrators),
-		Activated: a.Activated, Addresses: a.Addresses, Groups: a.Groups, Nickname: a.Nickname, ID: uint64(a.ID), Created: stamp(a.Created),
+		Activated: a.Activated, Addresses: a.Addresses, Groups: a.Groups, Nickname: a.Nickname, FTS: !a.NoFTS, ID: uint64(a.ID), Created: stamp(a.Created),
 	}
 	for _, d := range a.Deny {
 		row.Deny = append(row.Deny, string(d))
@@ -164,6 +164,9 @@ func (s *Server) userSet(ctx context.Context, c *Call, in *api.UserSetIn) (api.U
 					u.Deny = append(u.Deny, model.MailService(d))
 				}
 			}
+		}
+		if in.FTS != nil {
+			u.NoFTS = !*in.FTS
 		}
 		if in.Enabled != nil && u.Disabled == *in.Enabled {
 			if u.Disabled = !*in.Enabled; u.Disabled {

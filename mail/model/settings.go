@@ -18,6 +18,7 @@ type Settings struct {
 	Accounts Accounts `key:"account"`
 	Network  Network  `key:"network"`
 	Storage  Storage  `key:"storage"`
+	FTS      FTS      `key:"fts"`
 	Log      Log      `key:"log"`
 }
 
@@ -116,6 +117,13 @@ type Storage struct {
 	CompactRatio int `cbor:"ratio" key:"compact-ratio" unit:"percent" min:"5" max:"95" help:"dead share of a segment at which it is compacted"`
 }
 
+// FTS is full-text search: whether mail is indexed, and at what cost.
+type FTS struct {
+	Enabled bool `cbor:"on" key:"enable" help:"keep a full-text index of users' mail, on each node its own"`
+	CJK     bool `cbor:"cjk" key:"cjk" help:"index single Chinese, Japanese and Korean characters"`
+	CPU     int  `cbor:"cpu" key:"cpu" unit:"percent" min:"1" max:"100" help:"share of one processor that indexing may take"`
+}
+
 // Log is how long records are kept.
 type Log struct {
 	AdminDays int `cbor:"admin" key:"admin-keep" unit:"days" min:"1" max:"36500" help:"how long the admin log keeps a line"`
@@ -141,6 +149,7 @@ func DefaultSettings() Settings {
 		Login:   Login{MaxFailures: 10, WindowMinutes: 15, LockMinutes: 15, MinPassword: 8},
 		Network: Network{NTP: []string{"pool.ntp.org"}, BlockLists: []string{"zen.spamhaus.org", "bl.spamcop.net"}},
 		Storage: Storage{KeepHours: 24, CompactRatio: 40},
+		FTS:     FTS{CPU: 25},
 		Log:     Log{AdminDays: 730},
 	}
 }

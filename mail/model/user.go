@@ -38,7 +38,8 @@ type User struct {
 	Admin       bool          `cbor:"admin,omitempty" json:"admin,omitempty"`
 	Activation  Activation    `cbor:"act,omitempty" json:"activation,omitempty"`
 	Deny        []MailService `cbor:"deny,omitempty" json:"deny,omitempty"`
-	Created     int64         `cbor:"created" json:"created"` // Unix seconds
+	Created     int64         `cbor:"created" json:"created"`                  // Unix seconds
+	NoFTS       bool          `cbor:"nofts,omitempty" json:"no_fts,omitempty"` // his mail is not indexed for full-text search
 }
 
 // UserStatus is the status column of the account list (R5.23).
