@@ -21,7 +21,7 @@ var nouns = []struct {
 	named map[string]string
 }{
 	{row: model.User{}, words: "user|account|me", excused: map[string]string{"ID": "given by the state", "Created": "a fact"},
-		named: map[string]string{"Hash": "password", "Disabled": "enabled", "Activation": "activate"}},
+		named: map[string]string{"Hash": "password", "Disabled": "enabled", "Activation": "activate", "NoFTS": "fts"}},
 	{row: model.Group{}, words: "group|account group", excused: map[string]string{"Created": "a fact"},
 		named: map[string]string{"Activation": "account group activate", "Users": "users", "Groups": "groups"}},
 	{row: model.Domain{}, words: "domain", excused: map[string]string{"Created": "a fact",

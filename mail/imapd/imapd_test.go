@@ -34,6 +34,7 @@ func (anyone) Authenticate(_ context.Context, a login.Attempt) (*login.Account, 
 type world struct {
 	t     testing.TB
 	store *store.Store
+	srv   *imapd.Server
 	addr  string
 }
 
@@ -55,7 +56,7 @@ func newWorld(t testing.TB) *world {
 	}
 	go srv.Serve(l)
 	t.Cleanup(func() { l.Close() })
-	return &world{t, s, l.Addr().String()}
+	return &world{t, s, srv, l.Addr().String()}
 }
 
 // deliver puts a message into an account's INBOX.
