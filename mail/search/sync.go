@@ -25,6 +25,8 @@ type syncing struct {
 	db  *sql.DB
 	ctx context.Context
 	gen uint64 // of the state that is read
+
+	known map[string]struct{} // see update
 }
 
 // wanted is a message that has to come into the index.
@@ -44,7 +46,7 @@ type box struct {
 // interrupted at any moment: what is done is kept.
 func (ix *Index) sync(ctx context.Context, u *user) error {
 	return ix.use(u, true, func(db *sql.DB) error {
-		s := &syncing{ix: ix, u: u, db: db, ctx: ctx, gen: ix.o.Source.Generation()}
+		s := &syncing{ix: ix, u: u, db: db, ctx: ctx, gen: ix.o.Source.Generation(), known: map[string]struct{}{}}
 		boxes, err := ix.o.Source.Mailboxes(u.id)
 		if err != nil {
 			return err
@@ -325,7 +327,7 @@ func (ix *Index) readBody(id model.BodyID) ([]byte, error) {
 // write carries out one transaction. What was read of a state that has been replaced meanwhile is
 // not vouched for.
 func (s *syncing) write(fn func(*update) error) error {
-	return write(s.ctx, s.db, fn, func(commit func() error) error {
+	return write(s.ctx, s.db, s.known, fn, func(commit func() error) error {
 		s.u.snapMu.Lock()
 		defer s.u.snapMu.Unlock()
 		if s.ix.o.Source.Generation() != s.gen {

@@ -19,29 +19,68 @@ type added struct {
 // dictChunk is how large a row of the dictionary grows, in octets.
 const dictChunk = 64 << 10
 
-// update is one transaction on a user's index.
+// update is one transaction on a user's index. The FTS5 table is written at its end: any statement
+// on another table that may have to be undone makes it write out what it has gathered.
 type update struct {
 	ctx   context.Context
 	tx    *sql.Tx
-	known map[string]struct{} // words met in this transaction
-	fresh []string            // the same, for storeWords
+	known map[string]struct{} // words that are in the dictionary, or will be with this transaction
+	fresh []string            // words to be added to the dictionary, if they are not there
+	docs  [][]any             // rows to be inserted into the FTS5 table
+	gone  []uint32            // documents to be deleted from it
 }
 
-// write carries out fn in one transaction; commit is called to call what commits it.
-func write(ctx context.Context, db *sql.DB, fn func(*update) error, commit func(func() error) error) error {
+// maxKnown bounds the words that are remembered between transactions.
+const maxKnown = 1 << 17
+
+// write carries out fn in one transaction; commit is called to call what commits it. known is kept
+// from one transaction to the next.
+func write(ctx context.Context, db *sql.DB, known map[string]struct{}, fn func(*update) error, commit func(func() error) error) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
-	u := &update{ctx: ctx, tx: tx, known: map[string]struct{}{}}
-	if err := fn(u); err != nil {
+	if len(known) > maxKnown {
+		clear(known)
+	}
+	u := &update{ctx: ctx, tx: tx, known: known}
+	if err = fn(u); err == nil {
+		err = u.storeWords()
+	}
+	if err == nil {
+		err = u.storeText()
+	}
+	if err == nil {
+		err = commit(tx.Commit)
+	}
+	if err != nil {
+		clear(known)
+	}
+	return err
+}
+
+// storeText writes the FTS5 table.
+func (u *update) storeText() error {
+	for _, doc := range u.gone {
+		if err := u.exec(`DELETE FROM fts WHERE rowid = ?`, int64(doc)); err != nil {
+			return err
+		}
+	}
+	if len(u.docs) == 0 {
+		return nil
+	}
+	insert, err := u.tx.PrepareContext(u.ctx, `INSERT INTO fts(rowid, subject, sender, recipient, cc, bcc, other, body) VALUES (?,?,?,?,?,?,?,?)`)
+	if err != nil {
 		return err
 	}
-	if err := u.storeWords(); err != nil {
-		return err
+	defer insert.Close()
+	for _, args := range u.docs {
+		if _, err := insert.ExecContext(u.ctx, args...); err != nil {
+			return err
+		}
 	}
-	return commit(tx.Commit)
+	return nil
 }
 
 func (u *update) exec(q string, args ...any) error {
@@ -51,15 +90,10 @@ func (u *update) exec(q string, args ...any) error {
 
 // put adds messages of one mailbox.
 func (u *update) put(box model.MailboxID, list []added) error {
-	insert, err := u.tx.PrepareContext(u.ctx, `INSERT INTO fts(rowid, subject, sender, recipient, cc, bcc, other, body) VALUES (?,?,?,?,?,?,?,?)`)
-	if err != nil {
-		return err
-	}
-	defer insert.Close()
 	places := make([]place, 0, len(list))
 	for i := range list {
 		m := &list[i]
-		doc, err := u.document(m, insert)
+		doc, err := u.document(m)
 		if err != nil {
 			return err
 		}
@@ -71,7 +105,7 @@ func (u *update) put(box model.MailboxID, list []added) error {
 }
 
 // document gives a message's document with one reference more; 0: it is gone meanwhile.
-func (u *update) document(m *added, insert *sql.Stmt) (uint32, error) {
+func (u *update) document(m *added) (uint32, error) {
 	var id int64
 	err := u.tx.QueryRowContext(u.ctx, `UPDATE doc SET refs = refs + 1 WHERE body = ? RETURNING id`, m.body[:]).Scan(&id)
 	if err == nil || !errors.Is(err, sql.ErrNoRows) {
@@ -89,8 +123,8 @@ func (u *update) document(m *added, insert *sql.Stmt) (uint32, error) {
 		args = append(args, m.tokens.column(col))
 		u.learn(m.tokens.sets[col])
 	}
-	_, err = insert.ExecContext(u.ctx, args...)
-	return uint32(id), err
+	u.docs = append(u.docs, args)
+	return uint32(id), nil
 }
 
 // column is a column's tokens as the table takes them.
@@ -222,7 +256,8 @@ func (u *update) release(doc uint32) error {
 	if err := u.exec(`DELETE FROM doc WHERE id = ?`, int64(doc)); err != nil {
 		return err
 	}
-	return u.exec(`DELETE FROM fts WHERE rowid = ?`, int64(doc))
+	u.gone = append(u.gone, doc)
+	return nil
 }
 
 // remove takes messages out of a mailbox; the UIDs rise.
