@@ -322,7 +322,7 @@ func deleteUser(tx *state.Tx, name string, withMail bool) (*model.User, error) {
 		return nil, err
 	}
 	if withMail {
-		tx.Also(state.AccountDelete{Account: u.ID})
+		tx.Also(state.AccountDelete{Account: u.ID, User: u.Name})
 	}
 	return u, state.Users.Delete(tx, u.Name)
 }

@@ -77,6 +77,8 @@ type Mailbox struct {
 	Ahead         UID        `cbor:"18,keyasint,omitempty"` // a merged branch has given UIDs below this: the next message starts there
 	Tombstones    uint32     `cbor:"19,keyasint,omitempty"` // expunged UIDs that are remembered for clients that come back (RFC 7162)
 	Forgotten     uint64     `cbor:"20,keyasint,omitempty"` // expunges with a mod-sequence up to this are no longer remembered
+	Kept          uint32     `cbor:"21,keyasint,omitempty"` // expunged messages that can be given back; not in Messages
+	KeptSize      int64      `cbor:"22,keyasint,omitempty"` // octets of those; not in Size
 }
 
 // IsInbox reports whether name is INBOX in any letter case (RFC 9051 §5.1).

@@ -47,6 +47,14 @@ type MailboxService struct {
 	TLSPort int  `cbor:"tlsport" key:"tls-port" min:"1" max:"65535" help:"TCP port with implicit TLS"`
 }
 
+// Autoconfig is the HTTPS listener from which mail clients fetch their settings.
+type Autoconfig struct {
+	Enabled  bool `cbor:"on" key:"enable" help:"answer mail clients that look for settings, over HTTPS"`
+	Port     int  `cbor:"port" key:"port" min:"1" max:"65535" help:"TCP port of HTTPS; clients look at 443"`
+	HTTP     bool `cbor:"http" key:"http" help:"send clients that come by HTTP to HTTPS, too"`
+	HTTPPort int  `cbor:"httpport" key:"http-port" min:"1" max:"65535" help:"TCP port of HTTP; clients look at 80"`
+}
+
 // Services are the listeners.
 type Services struct {
 	SMTP       Listener       `cbor:"smtp" key:"smtp"`
@@ -54,6 +62,7 @@ type Services struct {
 	Submission Listener       `cbor:"subm" key:"submission"`
 	IMAP       MailboxService `cbor:"imap" key:"imap"`
 	POP3       MailboxService `cbor:"pop3" key:"pop3"`
+	Autoconfig Autoconfig     `cbor:"auto" key:"autoconfig"`
 	PlainLogin string         `cbor:"plain" key:"plain-login" enum:"loopback,always,never" help:"where a password may cross an unencrypted connection"`
 }
 
@@ -114,6 +123,7 @@ type Network struct {
 // Storage is how bodies are kept.
 type Storage struct {
 	KeepHours    int `cbor:"keep" key:"keep-removed" unit:"hours" min:"0" max:"8760" help:"how long a body without references stays on disk"`
+	ExpungedDays int `cbor:"expunged" key:"keep-expunged" unit:"days" min:"0" max:"3650" help:"how long expunged mail can be given back; 0: not at all"`
 	CompactRatio int `cbor:"ratio" key:"compact-ratio" unit:"percent" min:"5" max:"95" help:"dead share of a segment at which it is compacted"`
 }
 
@@ -137,6 +147,7 @@ func DefaultSettings() Settings {
 			SMTP: Listener{Port: 25}, SMTPS: Listener{Port: 465}, Submission: Listener{Port: 587},
 			IMAP:       MailboxService{Port: 143, TLSPort: 993},
 			POP3:       MailboxService{Port: 110, TLSPort: 995},
+			Autoconfig: Autoconfig{Port: 443, HTTP: true, HTTPPort: 80},
 			PlainLogin: "loopback",
 		},
 		Delivery: Delivery{
@@ -148,7 +159,7 @@ func DefaultSettings() Settings {
 		Relay:   Relay{Mode: RelayDirect, Port: 25, TLS: RelayStartTLS},
 		Login:   Login{MaxFailures: 10, WindowMinutes: 15, LockMinutes: 15, MinPassword: 8},
 		Network: Network{NTP: []string{"pool.ntp.org"}, BlockLists: []string{"zen.spamhaus.org", "bl.spamcop.net"}},
-		Storage: Storage{KeepHours: 24, CompactRatio: 40},
+		Storage: Storage{KeepHours: 24, ExpungedDays: 14, CompactRatio: 40},
 		FTS:     FTS{CPU: 25},
 		Log:     Log{AdminDays: 730},
 	}
@@ -187,13 +198,15 @@ func (s *Services) Ports() map[string]int {
 	add(s.IMAP.Enabled && s.IMAP.TLS, "imaps", s.IMAP.TLSPort)
 	add(s.POP3.Enabled, "pop3", s.POP3.Port)
 	add(s.POP3.Enabled && s.POP3.TLS, "pop3s", s.POP3.TLSPort)
+	add(s.Autoconfig.Enabled, "autoconfig", s.Autoconfig.Port)
+	add(s.Autoconfig.Enabled && s.Autoconfig.HTTP, "autoconfig-http", s.Autoconfig.HTTPPort)
 	return out
 }
 
 // Validate refuses a port that two enabled listeners share (R6.18).
 func (s *Services) Validate() error {
 	used := map[int]string{}
-	for _, name := range []string{"smtp", "smtps", "submission", "imap", "imaps", "pop3", "pop3s"} {
+	for _, name := range []string{"smtp", "smtps", "submission", "imap", "imaps", "pop3", "pop3s", "autoconfig", "autoconfig-http"} {
 		port, on := s.Ports()[name]
 		if !on {
 			continue

@@ -28,6 +28,7 @@ type apply struct {
 	notes     uint16      // notes of this entry
 	seed      []byte      // what names of new mailboxes are made from in a merge; nil: the entry's ID
 	same      []byte      // likeness of the messages being placed, see Deliver.Same
+	keep      bool        // what this entry expunges can be given back, see Keeping
 	scratch   []byte
 }
 
@@ -67,7 +68,7 @@ func (s *State) applyOne(e LogEntry) ([]byte, error) {
 	if h.db == nil {
 		return nil, ErrClosed
 	}
-	a.s, a.entry, a.index, a.guids, a.notes, a.same, a.seed = s, entry, e.Index, 0, 0, nil, nil
+	a.s, a.entry, a.index, a.guids, a.notes, a.same, a.seed, a.keep = s, entry, e.Index, 0, 0, nil, nil, false
 	a.journal, a.at = s.regime.Load().Phase != PhaseSingle, entry.Time
 	a.b = h.db.NewIndexedBatch()
 	defer a.reset()
@@ -145,6 +146,10 @@ func (a *apply) run() ([]byte, error) {
 	}
 	res := result{Ops: make([]cbor.RawMessage, 0, len(a.entry.Ops))}
 	for _, op := range a.entry.Ops {
+		if op.Kind == KindKeeping { // about the entry: has no result of its own
+			a.keep = true
+			continue
+		}
 		out, err := a.op(op)
 		if err != nil {
 			return nil, err
@@ -228,6 +233,10 @@ func (a *apply) op(op Op) (any, error) {
 		return do(op, a.started)
 	case KindTakeover:
 		return do(op, a.takeover)
+	case KindKeptRestore:
+		return do(op, a.keptRestore)
+	case KindKeptPurge:
+		return do(op, a.keptPurge)
 	}
 	if op.Ignorable {
 		return nil, nil

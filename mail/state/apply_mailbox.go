@@ -403,11 +403,15 @@ func (a *apply) mailboxDelete(op *MailboxDelete) (any, error) {
 	if m.Use == model.UseInbox {
 		return nil, refuse(ErrInvalid, "INBOX can't be deleted")
 	}
-	return nil, a.removeMailbox(m)
+	return nil, a.removeMailbox(m, "")
 }
 
-// removeMailbox takes a mailbox with its messages out of the state.
-func (a *apply) removeMailbox(m *model.Mailbox) error {
+// removeMailbox takes a mailbox with its messages out of the state, or only out of sight when they
+// can be given back. user names its owner when he is deleted, too.
+func (a *apply) removeMailbox(m *model.Mailbox, user string) error {
+	if a.keep && m.Messages+m.Kept > 0 {
+		return a.hideMailbox(m, user)
+	}
 	var unref error
 	err := scanMessages(a.b, m.ID, 0, 1<<32-1, func(s *model.MessageState) bool {
 		unref = a.unref(s.Body)
@@ -415,6 +419,9 @@ func (a *apply) removeMailbox(m *model.Mailbox) error {
 	})
 	if err == nil {
 		err = unref
+	}
+	if err == nil {
+		err = a.dropAllKept(m.ID)
 	}
 	if err != nil {
 		return err
@@ -468,7 +475,7 @@ func (a *apply) accountDelete(op *AccountDelete) (any, error) {
 	}
 	delete(a.s.inboxes, op.Account)
 	for _, m := range all {
-		if err := a.removeMailbox(m); err != nil {
+		if err := a.removeMailbox(m, op.User); err != nil {
 			return nil, err
 		}
 	}

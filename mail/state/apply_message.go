@@ -297,11 +297,11 @@ func (a *apply) expunge(op *Expunge) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.remove(m, op.UIDs, op.OnlyDeleted)
+	return a.remove(m, op.UIDs, op.OnlyDeleted, a.keep)
 }
 
-// remove expunges messages of one mailbox under one mod-sequence.
-func (a *apply) remove(m *model.Mailbox, uids []model.UID, onlyDeleted bool) (Expunged, error) {
+// remove expunges messages of one mailbox under one mod-sequence. With keep they can be given back.
+func (a *apply) remove(m *model.Mailbox, uids []model.UID, onlyDeleted, keep bool) (Expunged, error) {
 	var out Expunged
 	err := a.each(m.ID, uids, func(st *model.MessageState) error {
 		if onlyDeleted && st.Flags&model.FlagDeleted == 0 {
@@ -309,6 +309,11 @@ func (a *apply) remove(m *model.Mailbox, uids []model.UID, onlyDeleted bool) (Ex
 		}
 		if out.ModSeq == 0 {
 			out.ModSeq = a.bump(m)
+		}
+		if keep {
+			if err := a.keepMessage(m, st); err != nil {
+				return err
+			}
 		}
 		for _, key := range [][]byte{messageKey(m.ID, st.UID), metaKey(m.ID, st.UID), changeKey(m.ID, st.ModSeq, st.UID)} {
 			if err := a.b.Delete(key, nil); err != nil {
@@ -323,6 +328,9 @@ func (a *apply) remove(m *model.Mailbox, uids []model.UID, onlyDeleted bool) (Ex
 		}
 		count(m, st, -1)
 		out.UIDs = append(out.UIDs, st.UID)
+		if keep {
+			return nil
+		}
 		return a.unref(st.Body)
 	})
 	if err != nil {
@@ -406,7 +414,7 @@ func (a *apply) copy(op *Copy) (any, error) {
 		return nil, err
 	}
 	if op.Move {
-		ex, err := a.remove(from, out.From, false)
+		ex, err := a.remove(from, out.From, false, false)
 		if err != nil {
 			return nil, err
 		}

@@ -72,6 +72,9 @@ func (s *State) Do(ctx context.Context, ops []Operation, out ...any) error {
 	e := Entry{ID: s.opID(), Epoch: s.regime.Load().Epoch, Time: s.clock(), Ops: make([]Op, 0, len(ops))}
 	once, _ := s.proposer.(OnceProposer)
 	e.Once = once != nil && once.Paired()
+	if s.keeps(ops) {
+		ops = append([]Operation{Keeping{}}, ops...) // without a result: out stays as it is
+	}
 	for _, op := range ops {
 		if err := s.levelAllows(op.kind()); err != nil {
 			return err

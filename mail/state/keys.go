@@ -28,6 +28,10 @@ const (
 	spaceCounter = 'K' // K<name>                     count(8)
 	spaceJournal = 'J' // J<generation 4><kind><…>    what changed since the nodes were last in sync, see journal.go
 	spaceMerge   = 'U' // U<branch 18><kind><…>       what a merge has done, until it is complete
+	spaceKept    = 'X' // X<mailbox 8><uid 4>         expunged message that can be given back, see kept.go
+	spaceExpiry  = 'W' // W<unix seconds 8><mailbox 8><uid 4>  when it was expunged; uid 0: the whole mailbox
+	spaceGone    = 'G' // G<mailbox 8>                CBOR GoneMailbox; its messages stay under M and E
+	spaceGoneOf  = 'g' // g<account 8><mailbox 8>     deleted mailboxes of an account
 	spaceStarted = 'L' // L<queue 8><n 4>             a delivery attempt that is under way: node(2) time(8)
 )
 

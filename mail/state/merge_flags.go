@@ -203,7 +203,7 @@ func (m *merging) gone(in *MergeGone) error {
 	}
 	m.at = in.At
 	m.rep.Counts.Expunged++
-	ex, err := m.remove(box, []model.UID{in.UID}, false)
+	ex, err := m.remove(box, []model.UID{in.UID}, false, m.keep && in.To == 0)
 	if err != nil || to == 0 {
 		return err
 	}

@@ -29,7 +29,13 @@ func (m *merging) mailboxRow(in *MergeMailbox) error {
 			return err
 		}
 	case err == nil || in.Made && errors.Is(err, ErrNotFound):
-		if err := m.made(row, to, err == nil); err != nil {
+		taken := err == nil
+		if !taken { // or that of one that was deleted here and whose mail is still there
+			if taken, err = m.marked(goneKey(row.ID)); err != nil {
+				return err
+			}
+		}
+		if err := m.made(row, to, taken); err != nil {
 			return err
 		}
 	case !errors.Is(err, ErrNotFound):
@@ -176,7 +182,7 @@ func (m *merging) made(row *model.Mailbox, to *mapped, taken bool) error {
 		return err
 	}
 	box := *row
-	box.Messages, box.Unseen, box.Deleted, box.Size = 0, 0, 0, 0
+	box.Messages, box.Unseen, box.Deleted, box.Size, box.Kept, box.KeptSize = 0, 0, 0, 0, 0, 0
 	box.UIDNext, box.Ahead, box.RecentFloor = 1, row.UIDNext, 1
 	box.Epoch = max(row.Epoch, m.rule().Forced)
 	box.Keywords = slices.Clone(row.Keywords)
@@ -252,7 +258,7 @@ func (m *merging) deleted(in *MergeDeleted) error {
 	m.at = in.At
 	if kept == 0 && box.Use != model.UseInbox {
 		m.rep.Counts.Mailboxes++
-		return m.removeMailbox(box)
+		return m.removeMailbox(box, "")
 	}
 	if len(old) == 0 {
 		return nil
@@ -260,6 +266,6 @@ func (m *merging) deleted(in *MergeDeleted) error {
 	m.rep.Counts.Conflicts++
 	m.line("mailbox %q was deleted there, but got new mail here: kept with the %d new messages", box.Name, kept)
 	m.rep.Counts.Expunged += len(old)
-	_, err = m.remove(box, old, false)
+	_, err = m.remove(box, old, false, m.keep)
 	return err
 }

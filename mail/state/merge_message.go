@@ -51,6 +51,9 @@ func (m *merging) message(in *MergeMessage) error {
 	if done, err := m.marked(mark); err != nil || done {
 		return err
 	}
+	if in.Gone != 0 {
+		return m.expungedMessage(in, mark)
+	}
 	box, same, err := m.target(in.Mailbox)
 	if err != nil {
 		return err
@@ -251,7 +254,7 @@ func (m *merging) renumber(box *model.Mailbox, uid model.UID, like []byte) error
 	if err != nil {
 		return err
 	}
-	ex, err := m.remove(box, []model.UID{uid}, false)
+	ex, err := m.remove(box, []model.UID{uid}, false, false)
 	if err != nil {
 		return err
 	}

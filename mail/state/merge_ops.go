@@ -62,7 +62,7 @@ type MergeMailbox struct {
 	SubscribedAt int64         `cbor:"4,keyasint,omitempty"`
 }
 
-// MergeMessage is a message that the loser added and still has.
+// MergeMessage is a message that the loser added and still has, or keeps though it was expunged.
 type MergeMessage struct {
 	Mailbox  model.MailboxID `cbor:"1,keyasint"`
 	UID      model.UID       `cbor:"2,keyasint"`
@@ -77,6 +77,8 @@ type MergeMessage struct {
 	Meta     []byte          `cbor:"11,keyasint"`
 	Like     []byte          `cbor:"12,keyasint"` // see likeness
 	At       int64           `cbor:"13,keyasint"` // when it was added, Unix nanoseconds
+	// Gone, when not 0: it was expunged again, then, but can still be given back (Unix nanoseconds).
+	Gone int64 `cbor:"14,keyasint,omitempty"`
 }
 
 // MergeFlags is what the loser changed of a message that is older than the fork.

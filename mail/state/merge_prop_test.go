@@ -89,7 +89,7 @@ func step(t *rapid.T, s *side, next *int) {
 	}
 	flags := func() model.Flags { return model.Flags(rapid.IntRange(0, 31).Draw(t, "flags")) }
 	var op Operation
-	switch rapid.IntRange(0, 11).Draw(t, "op") {
+	switch rapid.IntRange(0, 12).Draw(t, "op") {
 	case 0, 1:
 		op = Deliver{Body: fresh(), Size: 5, Meta: []byte("m"), Local: []DeliverTo{{Account: account}}}
 	case 2:
@@ -114,10 +114,41 @@ func step(t *rapid.T, s *side, next *int) {
 		op = MailboxRename{Mailbox: pick().ID, Name: name}
 	case 11:
 		op = MailboxDelete{Mailbox: pick().ID}
+	case 12:
+		op = KeptRestore{To: pick().ID, From: someKept(t, s, account)}
 	}
 	err := s.Do(context.Background(), []Operation{op})
 	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrExists) && !errors.Is(err, ErrInvalid) {
 		t.Fatal(err)
+	}
+}
+
+// someKept chooses from what an account can get back.
+func someKept(t *rapid.T, s *side, account model.AccountID) (out []MessageRef) {
+	keptOf(t, s, account, func(k *KeptMessage) {
+		if rapid.Bool().Draw(t, "give back") {
+			out = append(out, k.Ref())
+		}
+	})
+	return out
+}
+
+func keptOf(t *rapid.T, s *side, account model.AccountID, fn func(*KeptMessage)) {
+	list, err := s.Mailboxes(account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, err := s.GoneMailboxes(account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range gone {
+		list = append(list, g.Row)
+	}
+	for _, m := range list {
+		if err := s.Kept(m.ID, func(k *KeptMessage) bool { fn(k); return true }); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -171,11 +202,28 @@ func TestMergeLosesNothing(t *testing.T) {
 		m := look(rt, whole, seen)
 		x.accounts(whole)
 		checkMerged(rt, before, a, b, m)
+		checkKept(rt, whole, seen, m)
 		r.Close()
 		for _, s := range []*side{x.a, x.b, whole, broken} {
 			s.Close()
 		}
 	})
+}
+
+// checkKept: what ever came, on whatever side, is in a mailbox or can be given back.
+func checkKept(t *rapid.T, s *side, seen seenAll, m sideView) {
+	there := map[model.BodyID]bool{}
+	for _, st := range m.msgs {
+		there[st.Body] = true
+	}
+	for account := model.AccountID(1); account <= 2; account++ {
+		keptOf(t, s, account, func(k *KeptMessage) { there[k.State.Body] = true })
+	}
+	for p, body := range seen {
+		if !there[body] {
+			t.Fatalf("body %x, which was message %v, is in no mailbox and can't be given back", body[:2], p)
+		}
+	}
 }
 
 func checkMerged(t *rapid.T, before, a, b, m sideView) {

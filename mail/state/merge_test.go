@@ -171,6 +171,7 @@ func (x *split) accounts(s *side) {
 			}
 		}
 	}
+	x.accountsKept(s, refs)
 	err := s.QueueScan(0, func(q *model.QueueMessage, _ []model.QueueRcpt) bool { refs[q.Body]++; return true })
 	if err != nil {
 		x.t.Fatal(err)
@@ -184,6 +185,45 @@ func (x *split) accounts(s *side) {
 	})
 	if err != nil || len(refs) > 0 {
 		x.t.Errorf("%d bodies without references: %v", len(refs), err)
+	}
+}
+
+// accountsKept does the same with what can be given back.
+func (x *split) accountsKept(s *side, refs map[model.BodyID]uint64) {
+	x.t.Helper()
+	for account := model.AccountID(1); account <= 3; account++ {
+		list, err := s.Mailboxes(account)
+		if err != nil {
+			x.t.Fatal(err)
+		}
+		gone, err := s.GoneMailboxes(account)
+		if err != nil {
+			x.t.Fatal(err)
+		}
+		hidden := map[model.MailboxID]bool{}
+		for _, g := range gone {
+			hidden[g.Row.ID] = true
+			list = append(list, g.Row)
+		}
+		for _, m := range list {
+			var n uint32
+			var size int64
+			if err := s.Kept(m.ID, func(k *KeptMessage) bool {
+				refs[k.State.Body]++
+				n++
+				size += k.State.Size
+				return true
+			}); err != nil {
+				x.t.Fatal(err)
+			}
+			want, wantSize := m.Kept, m.KeptSize
+			if hidden[m.ID] {
+				want, wantSize = want+m.Messages, wantSize+m.Size
+			}
+			if n != want || size != wantSize {
+				x.t.Errorf("%s: %d messages of %d octets are kept, counted are %d of %d", m.Name, n, size, want, wantSize)
+			}
+		}
 	}
 }
 

@@ -62,6 +62,9 @@ const (
 	KindMergeDone
 	KindStarted
 	KindTakeover
+	KindKeeping
+	KindKeptRestore
+	KindKeptPurge
 )
 
 // Operation is an operation before it is encoded.
@@ -259,6 +262,7 @@ type Seen struct {
 // AccountDelete removes every mailbox of an account.
 type AccountDelete struct {
 	Account model.AccountID `cbor:"1,keyasint"`
+	User    string          `cbor:"2,keyasint,omitempty"` // name under which kept mail is found again
 }
 
 // Attempt records what one delivery attempt did.

@@ -31,6 +31,7 @@ type Replay struct {
 	closed bool
 
 	boxes []MergeMailbox
+	lost  []model.Mailbox // deleted ones that got mail since the fork and whose mail is kept
 	added map[model.MailboxID]map[model.UID]addedNote
 }
 
@@ -123,6 +124,9 @@ func (r *Replay) gather() error {
 	for id, m := range touched {
 		row, err := readMailbox(r.snap, id)
 		if errors.Is(err, ErrNotFound) {
+			if err := r.gatherLost(id); err != nil {
+				return err
+			}
 			continue // deleted: see deleted
 		}
 		if err != nil {
@@ -144,6 +148,12 @@ func (r *Replay) gather() error {
 func (r *Replay) Bodies(fn func(model.BodyID) error) error {
 	for i := range r.boxes {
 		err := r.eachAdded(&r.boxes[i].Row, func(m *MergeMessage) error { return fn(m.Body) })
+		if err != nil {
+			return err
+		}
+	}
+	for i := range r.lost {
+		err := r.eachAdded(&r.lost[i], func(m *MergeMessage) error { return fn(m.Body) })
 		if err != nil {
 			return err
 		}
@@ -263,19 +273,24 @@ func (r *Replay) mailboxes(b *batcher) error {
 }
 
 func (r *Replay) messages(b *batcher) error {
+	take := func(m *MergeMessage) error {
+		b.m.Messages = append(b.m.Messages, *m)
+		return b.took(m, len(m.Meta))
+	}
 	for i := range r.boxes {
-		err := r.eachAdded(&r.boxes[i].Row, func(m *MergeMessage) error {
-			b.m.Messages = append(b.m.Messages, *m)
-			return b.took(m, len(m.Meta))
-		})
-		if err != nil {
+		if err := r.eachAdded(&r.boxes[i].Row, take); err != nil {
+			return err
+		}
+	}
+	for i := range r.lost {
+		if err := r.eachAdded(&r.lost[i], take); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// eachAdded gives what was added to a mailbox and is still there, by ascending UID.
+// eachAdded gives what was added to a mailbox and is still there or kept, by ascending UID.
 func (r *Replay) eachAdded(box *model.Mailbox, fn func(*MergeMessage) error) error {
 	for _, uid := range sortedUIDs(r.added[box.ID]) {
 		m, err := r.readIn(box, uid)
@@ -301,15 +316,22 @@ func (r *Replay) read(ref MessageRef) (*MergeMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.readIn(box, ref.UID)
+	m, err := r.readIn(box, ref.UID)
+	if m != nil && m.Gone != 0 {
+		return nil, err
+	}
+	return m, err
 }
 
 func (r *Replay) readIn(box *model.Mailbox, uid model.UID) (*MergeMessage, error) {
 	v, err := getCopy(r.snap, messageKey(box.ID, uid))
-	if err != nil || v == nil {
+	if err != nil {
 		return nil, err
 	}
-	var st model.MessageState
+	if v == nil {
+		return r.readKept(box, uid)
+	}
+	st := model.MessageState{UID: uid}
 	if err := decodeMessage(v, &st); err != nil {
 		return nil, err
 	}
@@ -317,14 +339,20 @@ func (r *Replay) readIn(box *model.Mailbox, uid model.UID) (*MergeMessage, error
 	if err != nil {
 		return nil, err
 	}
-	n, ok := r.added[box.ID][uid]
+	m := r.merged(box, &st, wordNames(box, st.Keywords), meta)
+	m.Gone = r.goneAt(box.ID)
+	return m, nil
+}
+
+func (r *Replay) merged(box *model.Mailbox, st *model.MessageState, words []string, meta []byte) *MergeMessage {
+	n, ok := r.added[box.ID][st.UID]
 	if !ok {
 		n = addedNote{like: likeness(nil, st.Body)}
 	}
 	return &MergeMessage{
-		Mailbox: box.ID, UID: uid, Account: box.Account, Flags: st.Flags, Words: wordNames(box, st.Keywords), Date: st.Date,
+		Mailbox: box.ID, UID: st.UID, Account: box.Account, Flags: st.Flags, Words: words, Date: st.Date,
 		SaveDate: st.SaveDate, Size: st.Size, Body: st.Body, GUID: st.GUID, Meta: meta, Like: n.like, At: n.at,
-	}, nil
+	}
 }
 
 // older tells whether a message is from before the fork. A UID that this side gave itself

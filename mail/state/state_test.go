@@ -122,6 +122,7 @@ func TestFlagsExpungeCopyAndChanges(t *testing.T) {
 func TestBodyIsUnreferencedOnlyWithoutHolder(t *testing.T) {
 	s, _ := open(t)
 	ctx := context.Background()
+	keepDays(t, s, 0)
 	out := deliver(t, s, 1, 1, 2)
 	for i, p := range out.Local {
 		if err := s.Do(ctx, []Operation{Expunge{Mailbox: p.Mailbox, UIDs: []model.UID{1}}}); err != nil {
