@@ -19,7 +19,7 @@ import (
 
 // Listening is the state of one listener.
 type Listening struct {
-	Name    string // smtp, smtps, submission, imap, imaps, pop3, pop3s
+	Name    string // smtp, smtps, submission, imap, imaps, pop3, pop3s, autoconfig, autoconfig-http
 	Address string
 	Conns   int
 	Err     string // why it isn't listening, though it should

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"mailplusd/mail/autoconfig"
 	"mailplusd/mail/certs"
 	"mailplusd/mail/commit"
 	"mailplusd/mail/directory"
@@ -76,6 +77,7 @@ type Server struct {
 	smtp     *smtpd.Server
 	imap     *imapd.Server
 	pop3     *pop3d.Server
+	auto     *autoconfig.Server
 	ctx      context.Context
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
@@ -116,6 +118,7 @@ func (s *Server) newProtocols() {
 		Settings: s.State.Current, Log: s.log, MailLog: s.MailLog, Now: time.Now, Ready: s.ready, Local: s.IsLocal,
 	}
 	s.pop3 = &pop3d.Server{Store: s.Store, Login: s.Login, Settings: s.State.Current, Log: s.log}
+	s.auto = &autoconfig.Server{Settings: s.State.Current, Hosts: s.hosts, Log: s.log}
 	s.imap = &imapd.Server{Store: s.Store, Login: s.Login, Settings: s.State.Current, Index: s.Search, Log: s.log}
 }
 
@@ -215,8 +218,20 @@ func (s *Server) wireConfig(name string) wire.Config {
 		if name == "pop3" && !set.Services.POP3.TLS {
 			cfg.TLS = nil
 		}
+	case "autoconfig", "autoconfig-http": // short and the same on both nodes: nothing to steer
+		cfg.Steer, cfg.Timeouts, cfg.Limits = nil, autoconfig.Timeouts, autoconfig.Limits
+		cfg.ImplicitTLS = name == "autoconfig"
+		if name == "autoconfig-http" {
+			cfg.TLS = nil
+		}
 	}
 	return cfg
+}
+
+// hosts tells whether mail for a domain is received here.
+func (s *Server) hosts(domain string) bool {
+	pic, err := s.Directory.Now()
+	return err == nil && pic.Domains[domain] != nil
 }
 
 var imapTimeouts = wire.Timeouts{
@@ -239,6 +254,8 @@ func (s *Server) serve(name string, l *wire.Listener) (stop func()) {
 		run(func() error { return s.imap.Serve(l) })
 	case "pop3", "pop3s":
 		run(func() error { return s.pop3.Serve(l) })
+	case "autoconfig", "autoconfig-http":
+		run(func() error { return s.auto.Serve(l, name == "autoconfig-http") })
 	default:
 		engine := s.smtp.Engine(smtpd.Kind(name))
 		run(func() error { return engine.Serve(l) })

@@ -98,6 +98,8 @@ func (s *Server) bindServices() {
 	bind(s, api.ServiceIMAPSet, s.mailboxServiceSet(func(v *model.Services) *model.MailboxService { return &v.IMAP }))
 	bind(s, api.ServicePOP3Show, s.serviceOf("pop3"))
 	bind(s, api.ServicePOP3Set, s.mailboxServiceSet(func(v *model.Services) *model.MailboxService { return &v.POP3 }))
+	bind(s, api.ServiceAutoconfigShow, s.serviceOf("autoconfig"))
+	bind(s, api.ServiceAutoconfigSet, s.autoconfigSet)
 	bind(s, api.ServiceInterfaceSet, s.interfaceSet)
 	bind(s, api.ServiceFTSShow, s.serviceFTSShow)
 	bind(s, api.ServiceFTSSet, s.serviceFTSSet)

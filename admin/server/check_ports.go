@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -28,7 +29,7 @@ func (s *Server) checkPorts(ctx context.Context, _ *Call, _ *op.None) ([]api.Fin
 			f.add("error", "ports", subject, "free the port, or mpctl service "+strings.TrimSuffix(l.Name, "s")+" set --port OTHER", "is not open: %s", l.Error)
 			continue
 		}
-		greeting, err := greet(ctx, l.Address, l.TLS == "implicit")
+		greeting, err := greetListener(ctx, &l, l.Address)
 		if err != nil {
 			f.add("error", "ports", subject, "mpctl service show; journalctl -u mailplusd", "does not answer at %s: %v", l.Address, err)
 			continue
@@ -69,7 +70,7 @@ func (s *Server) portsOutside(ctx context.Context, f *findings) error {
 func (f *findings) reach(ctx context.Context, l api.Listener, ip netip.Addr, host string, behind bool) {
 	at := net.JoinHostPort(ip.String(), strconv.Itoa(l.Port))
 	subject := fmt.Sprintf("%s at %s", l.Name, at)
-	greeting, err := greet(ctx, at, l.TLS == "implicit")
+	greeting, err := greetListener(ctx, &l, at)
 	remedy := fmt.Sprintf("let TCP port %d through the firewall to this machine", l.Port)
 	if behind {
 		remedy = fmt.Sprintf("forward TCP port %d of the router to this machine; then try from another network: telnet %s %d", l.Port, ip, l.Port)
@@ -89,7 +90,20 @@ func (f *findings) reach(ctx context.Context, l api.Listener, ip netip.Addr, hos
 	}
 }
 
+// greetListener gives the first line that a listener says, over HTTP to the simplest question.
+func greetListener(ctx context.Context, l *api.Listener, address string) (string, error) {
+	question := ""
+	if strings.HasPrefix(l.Name, "autoconfig") {
+		question = "HEAD / HTTP/1.0\r\n\r\n"
+	}
+	return firstLine(ctx, address, l.TLS == "implicit", question)
+}
+
 func greet(ctx context.Context, address string, implicit bool) (string, error) {
+	return firstLine(ctx, address, implicit, "")
+}
+
+func firstLine(ctx context.Context, address string, implicit bool, question string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	host, port, err := net.SplitHostPort(address)
@@ -107,6 +121,9 @@ func greet(ctx context.Context, address string, implicit bool) (string, error) {
 	c.SetDeadline(time.Now().Add(5 * time.Second))
 	if implicit {
 		c = tls.Client(c, &tls.Config{InsecureSkipVerify: true}) // our own listener: that it speaks TLS is the question
+	}
+	if _, err := io.WriteString(c, question); err != nil {
+		return "", err
 	}
 	line, err := bufio.NewReader(c).ReadString('\n')
 	return strings.TrimSpace(line), err

@@ -84,19 +84,19 @@ func dnsRecords(set *model.Settings, d *model.Domain, name string, public []neti
 		Record{Type: "TXT", Name: name, Value: "v=spf1 mx -all", TTL: 3600},
 	)
 	ports := set.Services.Ports()
-	for _, s := range []struct {
-		srv, listener string
-		priority      int
-	}{
-		{"_submission._tcp", "submission", 0}, {"_submissions._tcp", "smtps", 0},
-		{"_imaps._tcp", "imaps", 0}, {"_imap._tcp", "imap", 10}, {"_pop3s._tcp", "pop3s", 20}, {"_pop3._tcp", "pop3", 30},
-	} {
+	for _, s := range clientServices {
 		if port, on := ports[s.listener]; on {
 			out = append(out, Record{Type: "SRV", Name: s.srv + "." + name, Value: srvValue(port, host), Priority: s.priority, TTL: 3600})
 		}
+	}
+	if port, on := ports["autoconfig"]; on {
+		for _, prefix := range []string{"autoconfig.", "autodiscover."} { // where clients look that don't ask for SRV
+			out = append(out, Record{Type: "CNAME", Name: prefix + name, Value: host, TTL: 3600})
+		}
+		out = append(out, Record{Type: "SRV", Name: "_autodiscover._tcp." + name, Value: srvValue(port, host), TTL: 3600})
 	}
 	sort.SliceStable(out, func(i, j int) bool { return typeOrder[out[i].Type] < typeOrder[out[j].Type] })
 	return out
 }
 
-var typeOrder = map[string]int{"A": 0, "AAAA": 1, "MX": 2, "TXT": 3, "SRV": 4}
+var typeOrder = map[string]int{"A": 0, "AAAA": 1, "MX": 2, "TXT": 3, "CNAME": 4, "SRV": 5}

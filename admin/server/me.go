@@ -5,6 +5,7 @@ import (
 
 	"mailplusd/admin/api"
 	"mailplusd/admin/op"
+	"mailplusd/mail/autoconfig"
 	"mailplusd/mail/directory"
 )
 
@@ -39,6 +40,9 @@ func (s *Server) mePasswd(ctx context.Context, c *Call, in *api.MePasswdIn) (op.
 	return op.None{}, s.setPassword(ctx, c, a.Name, []byte(in.Password), true)
 }
 
+// security is how TLS is called in tables.
+var security = map[string]string{autoconfig.Implicit: "implicit", autoconfig.StartTLS: "STARTTLS", autoconfig.Clear: "none"}
+
 func (s *Server) meClientSettings(_ context.Context, c *Call, _ *op.None) ([]api.ClientRow, error) {
 	set := s.mail.State.Current()
 	user := "account name or address"
@@ -46,11 +50,8 @@ func (s *Server) meClientSettings(_ context.Context, c *Call, _ *op.None) ([]api
 		user = a.Name
 	}
 	out := []api.ClientRow{}
-	for _, l := range s.listeners(set) {
-		if !l.Enabled || l.Name == "smtp" {
-			continue
-		}
-		out = append(out, api.ClientRow{Service: l.Name, Server: set.System.Hostname, Port: l.Port, Security: l.TLS, Login: user})
+	for _, v := range autoconfig.Services(set) { // what mail clients are told, too
+		out = append(out, api.ClientRow{Service: v.Name, Server: v.Host, Port: v.Port, Security: security[v.Security], Login: user})
 	}
 	return out, nil
 }

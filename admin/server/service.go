@@ -27,6 +27,12 @@ func (s *Server) listeners(set *model.Settings) []api.Listener {
 		{Name: "pop3", Enabled: v.POP3.Enabled, Port: v.POP3.Port, TLS: sec(v.POP3.TLS)},
 		{Name: "pop3s", Enabled: v.POP3.Enabled && v.POP3.TLS, Port: v.POP3.TLSPort, TLS: "implicit"},
 	}
+	if a := &v.Autoconfig; a.Enabled { // off, it is no port that one would expect to see
+		out = append(out, api.Listener{Name: "autoconfig", Enabled: true, Port: a.Port, TLS: "implicit"})
+		if a.HTTP {
+			out = append(out, api.Listener{Name: "autoconfig-http", Enabled: true, Port: a.HTTPPort, TLS: "none"})
+		}
+	}
 	open := s.mail.Listeners.State()
 	for i := range out {
 		for _, l := range open {
@@ -84,6 +90,18 @@ func (s *Server) mailboxServiceSet(of func(*model.Services) *model.MailboxServic
 		})
 		return s.listeners(s.mail.State.Current()), err
 	}
+}
+
+func (s *Server) autoconfigSet(ctx context.Context, c *Call, in *api.AutoconfigSetIn) ([]api.Listener, error) {
+	_, err := s.changeSettings(ctx, c, func(set *model.Settings) error {
+		a := &set.Services.Autoconfig
+		assign(&a.Enabled, in.Enable)
+		assign(&a.Port, in.Port)
+		assign(&a.HTTP, in.HTTP)
+		assign(&a.HTTPPort, in.HTTPPort)
+		return nil
+	})
+	return s.listeners(s.mail.State.Current()), err
 }
 
 func (s *Server) interfaceSet(ctx context.Context, c *Call, in *api.InterfaceSetIn) ([]api.Listener, error) {
