@@ -138,6 +138,7 @@ func (s *Server) SetUpDev(ctx context.Context, password []byte, offset int) (boo
 		POP3:       model.MailboxService{Enabled: true, Port: 2110 + offset, TLS: true, TLSPort: 2995 + offset},
 		PlainLogin: "loopback",
 	}
+	svc.Autoconfig = model.Autoconfig{Port: 2443 + offset, HTTP: true, HTTPPort: 2480 + offset}
 	in := SetUp{Domain: "example.test", Hostname: "mail.example.test", Interface: "127.0.0.1", Services: svc, Admin: DevAccounts[0], AdminHash: hash}
 	if _, err := SetUpSystem(ctx, s.mail.State, in, time.Now(), nil); err != nil {
 		return false, err

@@ -66,7 +66,7 @@ func freeOffset(t testing.TB) int {
 	t.Helper()
 next:
 	for offset := 10000 + os.Getpid()%20000; offset < 60000; offset += 7 {
-		for _, p := range []int{2525, 2465, 2587, 2143, 2993, 2110, 2995, 2825, 2900} {
+		for _, p := range []int{2525, 2465, 2587, 2143, 2993, 2110, 2995, 2443, 2480, 2825, 2900} {
 			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p+offset))
 			if err != nil {
 				continue next
