@@ -58,7 +58,7 @@ type UserSetIn struct {
 // UserDeleteIn removes a user.
 type UserDeleteIn struct {
 	Name       string `json:"name" arg:"1" complete:"user" help:"login name"`
-	DeleteMail bool   `json:"delete_mail" flag:"delete-mail" help:"also delete the mailboxes; they can't be brought back"`
+	DeleteMail bool   `json:"delete_mail" flag:"delete-mail" help:"also delete the mailboxes; mpctl mailbox restore brings them back for storage.keep-expunged days"`
 }
 
 // UserPasswdIn is a new password.

@@ -174,12 +174,12 @@ func (c *Client) Call(ctx context.Context, path string, in any, dryRun bool) (*R
 }
 
 // Stream does an operation whose rows come one by one.
-func (c *Client) Stream(ctx context.Context, path string, in any, row func(json.RawMessage) error) error {
+func (c *Client) Stream(ctx context.Context, path string, in any, dryRun bool, row func(json.RawMessage) error) error {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return err
 	}
-	resp, err := c.do(ctx, path, body, false)
+	resp, err := c.do(ctx, path, body, dryRun)
 	if err != nil {
 		return err
 	}
@@ -187,7 +187,7 @@ func (c *Client) Stream(ctx context.Context, path string, in any, row func(json.
 	return c.rows(ctx, resp.Body, row)
 }
 
-// Bulk sends rows as they are read and hands over one result for each.
+// Bulk sends rows, or an upload's messages, as they are read and hands over the rows of the answer.
 func (c *Client) Bulk(ctx context.Context, path string, rows io.Reader, dryRun bool, result func(json.RawMessage) error) error {
 	req, err := c.request(ctx, path, rows, dryRun)
 	if err != nil {

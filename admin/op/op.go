@@ -72,6 +72,7 @@ type Spec struct {
 	Confirm  Confirm
 	Stream   bool // rows come one by one until the caller stops
 	Job      bool // takes long: the answer is a job, bound with BindJob
+	Upload   bool // messages go up with it (admin/feed), bound with bindUpload
 	Bulk     bool // also takes rows with --file; the handler is bound with BindBulk
 	Early    bool // allowed before set-up (I.87)
 	Local    bool // answered by the node that is asked, never forwarded to the leader
@@ -129,6 +130,9 @@ func Path(o Any) string { return "/v1/" + strings.ReplaceAll(o.Name(), " ", "/")
 
 // BulkPath is the route that takes many rows.
 func BulkPath(o Any) string { return Path(o) + ":bulk" }
+
+// UploadPath is the route that takes messages.
+func UploadPath(o Any) string { return Path(o) + ":upload" }
 
 // Check validates an input against its tags and its own rules.
 func Check(in any) error {

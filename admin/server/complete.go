@@ -41,6 +41,16 @@ func (s *Server) complete(_ context.Context, _ *Call, in *api.CompleteIn) (out a
 		for _, k := range model.SettingKeys() {
 			all = append(all, k.Name)
 		}
+	case "mailbox":
+		if len(in.Words) > 0 {
+			boxes, err := s.boxesOf(in.Words[0], "")
+			if err != nil {
+				return out, nil
+			}
+			for _, b := range boxes {
+				all = append(all, b.Name)
+			}
+		}
 	case "cert":
 		for c, err := range state.Certificates.All(s.mail.State, "") {
 			if err != nil {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"mailplusd/admin/auth"
+	"mailplusd/admin/feed"
 	"mailplusd/admin/op"
 	"mailplusd/cluster"
 	"mailplusd/mail/model"
@@ -28,6 +29,7 @@ import (
 const (
 	maxBody    = 16 << 20 // octets of one input
 	maxBulk    = 1 << 30  // octets of a bulk stream
+	maxUpload  = 1 << 42  // octets of messages in one call
 	callTime   = 2 * time.Minute
 	maxCalls   = 64 // at a time
 	headerTime = 10 * time.Second
@@ -60,7 +62,9 @@ func (c *Call) Emit(row any) error { return c.emit(row) }
 type handler struct {
 	op   op.Any
 	call func(ctx context.Context, c *Call, body []byte) (any, error)
-	bulk func(ctx context.Context, c *Call, rows []json.RawMessage, first int) ([]op.BulkResult, error)
+	// upload takes messages; stop makes a read of them that waits end.
+	upload func(ctx context.Context, c *Call, body []byte, r *feed.Reader, stop func()) error
+	bulk   func(ctx context.Context, c *Call, rows []json.RawMessage, first int) ([]op.BulkResult, error)
 }
 
 // bind joins a declaration with the function that does it.
@@ -114,7 +118,8 @@ func decode(body []byte, in any) error {
 // ServeHTTP answers one call: identity, permission, limits, handler, reply.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path, isBulk := cutBulk(r.URL.Path)
-	w, r = s.patience.limitClient(w, r, isBulk)
+	path, isUpload := cutUpload(path)
+	w, r = s.patience.limitClient(w, r, isBulk || isUpload)
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
@@ -123,7 +128,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h := s.handlers[path]
-	if h == nil || r.Method != http.MethodPost || isBulk && h.bulk == nil {
+	if h == nil || r.Method != http.MethodPost || isBulk && h.bulk == nil || isUpload != (h.upload != nil) {
 		s.reply(w, op.Reply{Error: op.Errorf(op.Usage, "the daemon (version %s) doesn't know %s %s; is mpctl newer?", model.Version, r.Method, r.URL.Path), Done: true})
 		return
 	}
@@ -161,6 +166,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case isBulk:
 		s.serveBulk(w, r, h, c)
+	case isUpload:
+		s.serveUpload(w, r, h, c)
 	case h.op.Spec().Stream:
 		s.serveStream(w, r, h, c)
 	default:

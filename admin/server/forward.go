@@ -104,7 +104,11 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, node string, ac
 	tr := &http.Transport{DisableKeepAlives: true, DisableCompression: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return s.forwarder.Dial(ctx, node)
 	}}
-	req, err := http.NewRequestWithContext(r.Context(), http.MethodPost, "http://leader"+r.URL.Path, http.MaxBytesReader(w, r.Body, maxBulk))
+	limit := int64(maxBulk)
+	if _, upload := cutUpload(r.URL.Path); upload {
+		limit = maxUpload
+	}
+	req, err := http.NewRequestWithContext(r.Context(), http.MethodPost, "http://leader"+r.URL.Path, http.MaxBytesReader(w, r.Body, limit))
 	if err != nil {
 		s.reply(w, op.Reply{Error: explain(err), Done: true})
 		return

@@ -159,7 +159,7 @@ func TestForwardToTheLeader(t *testing.T) {
 		t.Error("a forwarded dry run changed something")
 	}
 	rows := 0
-	if err := c.Stream(ctx, op.Path(opStream), nil, func(json.RawMessage) error { rows++; return nil }); err != nil || rows != 3 {
+	if err := c.Stream(ctx, op.Path(opStream), nil, false, func(json.RawMessage) error { rows++; return nil }); err != nil || rows != 3 {
 		t.Errorf("stream: %d rows, %v", rows, err)
 	}
 

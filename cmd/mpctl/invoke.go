@@ -81,6 +81,12 @@ func invoke(cmd *cobra.Command, g *globals, o op.Any, in *input, args []string) 
 	if o == op.Any(api.JobWait) {
 		return g.jobWait(cmd.Context(), c, values)
 	}
+	switch o {
+	case op.Any(api.MailboxExport):
+		return g.mailboxExport(cmd.Context(), c, values)
+	case op.Any(api.MailboxImport):
+		return g.mailboxImport(cmd.Context(), c, values)
+	}
 	if o.Spec().Stream {
 		return g.stream(cmd.Context(), c, o, values)
 	}
@@ -219,7 +225,7 @@ func ask(question, want string) error {
 
 func (g *globals) stream(ctx context.Context, c *client.Client, o op.Any, values any) error {
 	first := true
-	return c.Stream(ctx, op.Path(o), values, func(row json.RawMessage) error {
+	return c.Stream(ctx, op.Path(o), values, g.dryRun, func(row json.RawMessage) error {
 		defer func() { first = false }()
 		return g.printRow(o, row, first)
 	})

@@ -64,7 +64,7 @@ func (g *globals) waitJob(ctx context.Context, c *client.Client, id any) (j api.
 	if term.IsTerminal(int(os.Stderr.Fd())) {
 		tell, done = jobBar()
 	}
-	err = c.Stream(ctx, op.Path(api.JobWait), map[string]any{"id": id}, func(r json.RawMessage) error {
+	err = c.Stream(ctx, op.Path(api.JobWait), map[string]any{"id": id}, false, func(r json.RawMessage) error {
 		if err := json.Unmarshal(r, &j); err != nil {
 			return err
 		}

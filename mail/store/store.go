@@ -221,19 +221,13 @@ type NewMessage struct {
 
 // Append stores messages in a mailbox, all or none; durable when it returns. The spools are used up.
 func (s *Store) Append(ctx context.Context, id model.MailboxID, msgs []NewMessage) ([]state.Placed, error) {
-	op := state.Append{Mailbox: id}
-	for i, m := range msgs {
-		item, err := s.item(ctx, m)
-		if err != nil {
-			for _, rest := range msgs[i:] {
-				rest.Spool.Abort()
-			}
-			return nil, mend(err)
-		}
-		op.Items = append(op.Items, item)
+	items, err := s.items(ctx, msgs)
+	if err != nil {
+		return nil, mend(err)
 	}
+	op := state.Append{Mailbox: id, Items: items}
 	var out state.Appended
-	err := s.do(ctx, op, &out)
+	err = s.do(ctx, op, &out)
 	return out.Placed, err
 }
 
