@@ -165,9 +165,9 @@ func (f fields) has(by order.By) bool { return f&(1<<by) != 0 }
 // messages that were stored by a version that kept no References.
 func (ss *session) items(list []int, need fields) ([]order.Item, error) {
 	out := make([]order.Item, 0, len(list))
+	f := fetch{ss: ss}
 	for len(list) > 0 {
 		n := min(len(list), fetchChunk)
-		f := fetch{ss: ss}
 		if need&needMeta != 0 {
 			if err := f.loadMetas(list[:n]); err != nil {
 				return nil, err

@@ -23,7 +23,9 @@ func Collate(s string) string {
 // BaseSubject gives the base subject of a decoded Subject field (RFC 5256 §2.1), and whether what
 // was taken off says that the message is a reply or a forwarded one.
 func BaseSubject(s string) (base string, reply bool) {
-	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == '\t' || r == '\r' || r == '\n' }), " ")
+	if strings.ContainsAny(s, "\t\r\n") || strings.Contains(s, "  ") {
+		s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == '\t' || r == '\r' || r == '\n' }), " ")
+	}
 	for {
 		for {
 			if s = strings.TrimRight(s, " "); !hasSuffixFold(s, "(fwd)") {

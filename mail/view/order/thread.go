@@ -63,8 +63,13 @@ func References(items []Item) []*Thread {
 func link(items []Item) []*Thread {
 	byID := make(map[string]*Thread, len(items))
 	nodes := make([]*Thread, 0, len(items))
+	slab := make([]Thread, len(items)) // one piece of memory for most of them
 	add := func(id string) *Thread {
-		t := &Thread{}
+		if len(slab) == 0 {
+			slab = make([]Thread, 64)
+		}
+		t := &slab[0]
+		slab = slab[1:]
 		if nodes = append(nodes, t); id != "" {
 			byID[id] = t
 		}
