@@ -66,7 +66,6 @@ func TestCondstore(t *testing.T) {
 }
 
 func TestQresync(t *testing.T) {
-	// covers: I.19
 	w := newWorld(t)
 	for range 10 {
 		w.deliver("anna", mail)
@@ -122,7 +121,6 @@ func TestQresync(t *testing.T) {
 }
 
 func TestSearchReturn(t *testing.T) {
-	// covers: I.19
 	w := newWorld(t)
 	for range 9 {
 		w.deliver("anna", mail)
@@ -171,7 +169,6 @@ func TestSearchReturn(t *testing.T) {
 }
 
 func TestRev2(t *testing.T) {
-	// covers: I.19
 	w := newWorld(t)
 	w.deliver("anna", mail)
 	c := w.login("anna")
