@@ -204,6 +204,15 @@ func (s *syncing) changes(id model.MailboxID, since uint64) (now model.Mailbox, 
 			want = append(want, wanted{st.UID, st.Body, st.Size})
 		}
 	}
+	left := len(have) + len(want)
+	for _, uid := range c.Expunged {
+		if _, ok := placeOf(have, uid); ok {
+			left--
+		}
+	}
+	if left > int(c.Mailbox.Messages) {
+		return s.compare(id) // the state has forgotten that something was expunged
+	}
 	return c.Mailbox, c.Expunged, want, nil
 }
 
