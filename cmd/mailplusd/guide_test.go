@@ -120,6 +120,10 @@ var guidePages = map[string]func(t *testing.T, d *process, page string){
 		})
 		d.has("partner@elsewhere.example", "domain", "alias", "list", "example.org")
 	},
+	"search.md": func(t *testing.T, d *process, page string) {
+		d.carol(t)
+		runGuide(t, d, page, fixtures(t, nil), nil, nil)
+	},
 	"queue.md": func(t *testing.T, d *process, page string) {
 		d.ok("config", "set", "network.resolvers=127.0.0.1:1") // nobody there: mail stays
 		d.ok("mail", "send", "--from", "alice@example.test", "--to", "x@elsewhere.example")

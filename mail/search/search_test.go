@@ -19,6 +19,7 @@ import (
 type world struct {
 	t      testing.TB
 	state  *state.State
+	log    *statetest.Log
 	bodies *segment.Store
 	store  *store.Store
 	ix     *Index
@@ -32,13 +33,13 @@ const alice = model.AccountID(7)
 
 func newWorld(t testing.TB, cfg Config) *world {
 	t.Helper()
-	st, _ := statetest.Open(t)
+	st, log := statetest.Open(t)
 	bodies, err := segment.Open(segment.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { bodies.Close() })
-	w := &world{t: t, state: st, bodies: bodies, store: store.New(st, bodies), cfg: cfg, dir: t.TempDir(), users: []model.AccountID{alice}}
+	w := &world{t: t, state: st, log: log, bodies: bodies, store: store.New(st, bodies), cfg: cfg, dir: t.TempDir(), users: []model.AccountID{alice}}
 	if err := w.store.EnsureDefaults(context.Background(), alice); err != nil {
 		t.Fatal(err)
 	}

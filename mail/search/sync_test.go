@@ -12,6 +12,7 @@ import (
 
 	"mailplusd/mail/model"
 	"mailplusd/mail/state"
+	"mailplusd/mail/store"
 )
 
 // count runs a query with one number on alice's database.
@@ -295,5 +296,35 @@ func TestManyUsers(t *testing.T) {
 	})
 	if n := w.ix.opened.Load(); n > 3 {
 		t.Errorf("%d databases are open, 3 are allowed", n)
+	}
+}
+
+// TestEachNodeItsOwn: another node that has applied the same log answers the same from an index that
+// it has built by itself.
+func TestEachNodeItsOwn(t *testing.T) {
+	a := newWorld(t, Config{On: true, CJK: true})
+	st, err := state.Open(state.Options{Dir: t.TempDir(), Node: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	a.add("INBOX", mail("one", "alpha 會議"), mail("two", "beta"), mail("three", "alpha beta"))
+	a.expunge("INBOX", 2)
+	if _, err := st.Apply(a.log.Entries); err != nil {
+		t.Fatal(err)
+	}
+	b := &world{t: t, state: st, bodies: a.bodies, store: store.New(st, a.bodies), cfg: a.cfg, dir: t.TempDir(), users: a.users}
+	b.start()
+	t.Cleanup(func() { b.stop() })
+	a.settled()
+	b.settled()
+	for _, n := range []string{"alpha", "beta", "會議", "absent", "number"} {
+		fa, oka := a.ix.Find(context.Background(), alice, a.box("INBOX").ID, Text, n)
+		fb, okb := b.ix.Find(context.Background(), alice, b.box("INBOX").ID, Text, n)
+		for _, uid := range []model.UID{1, 3} {
+			if !oka || !okb || fa.Of(uid) != fb.Of(uid) || fa.Of(uid) == Maybe {
+				t.Errorf("%q of message %d: %v here, %v there", n, uid, fa.Of(uid), fb.Of(uid))
+			}
+		}
 	}
 }
