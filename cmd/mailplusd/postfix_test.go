@@ -102,9 +102,30 @@ func (p *postfix) run(args ...string) {
 
 func (p *postfix) log() string { b, _ := os.ReadFile(p.dir + "/log"); return string(b) }
 
+// quiet waits until no connection to Postfix is open. The daemon keeps some for a moment, and a
+// process of Postfix that serves one goes by the parameters that it has begun with.
+func (p *postfix) quiet() {
+	p.t.Helper()
+	suffix := fmt.Sprintf(":%04X", p.port)
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		open := false
+		for _, line := range strings.Split(read(p.t, "/proc/net/tcp"), "\n") {
+			f := strings.Fields(line)
+			open = open || len(f) > 3 && strings.HasSuffix(f[2], suffix) && f[3] == "01"
+		}
+		if !open {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatal("connections to Postfix stay open")
+		}
+	}
+}
+
 // set changes a parameter, in force at once.
 func (p *postfix) set(param string) {
 	p.t.Helper()
+	p.quiet()
 	if out, err := exec.Command("postconf", "-c", p.dir+"/etc", "-e", param).CombinedOutput(); err != nil {
 		p.t.Fatalf("%v\n%s", err, out)
 	}

@@ -50,6 +50,20 @@ type QueueRcpt struct {
 	Reason   string     `cbor:"11,keyasint,omitempty"` // the remote's answer or our reason, one line
 	Remote   string     `cbor:"12,keyasint,omitempty"` // host and address last tried
 	TLS      string     `cbor:"13,keyasint,omitempty"` // protection of the last attempt
+	Tries    []byte     `cbor:"14,keyasint,omitempty"` // the last attempts, encoded; see state.Tries
+}
+
+// MaxTries is how many attempts a queued recipient remembers.
+const MaxTries = 10
+
+// QueueTry is an attempt that has failed for now.
+type QueueTry struct {
+	_      struct{} `cbor:",toarray"`
+	At     int64    // Unix nanoseconds
+	Code   int      // SMTP reply code, 0 when there was none
+	Reason string
+	Remote string
+	TLS    string
 }
 
 // Outcome is what an attempt did for one recipient.

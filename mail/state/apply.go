@@ -108,6 +108,7 @@ func (s *State) applyOne(e LogEntry) ([]byte, error) {
 	for id, m := range a.mailboxes {
 		s.cacheMailbox(id, m)
 	}
+	s.due.add(a.change.due)
 	s.bus.publish(&a.change)
 	return res, nil
 }

@@ -60,6 +60,7 @@ func (a *apply) putRcpt(id model.QueueID, r *model.QueueRcpt) error {
 		if err := a.b.Set(dueKey(r.Next, id, r.N), nil, nil); err != nil {
 			return err
 		}
+		a.change.due = append(a.change.due, Due{At: r.Next, Queue: id, N: r.N})
 	}
 	return a.b.Set(rcptKey(id, r.N), v, nil)
 }
@@ -162,9 +163,14 @@ func (a *apply) deferRcpt(id model.QueueID, r *model.QueueRcpt, res AttemptResul
 	if err := a.b.Delete(dueKey(r.Next, id, r.N), nil); err != nil {
 		return err
 	}
-	r.Attempts++
-	r.LastAt, r.Next = a.entry.Time, res.Next
-	r.LastCode, r.Reason, r.Remote, r.TLS = res.Code, res.Reason, res.Remote, res.TLS
+	r.Next, r.Reason = res.Next, res.Reason
+	if !res.Waiting {
+		r.Attempts++
+		r.LastAt, r.LastCode, r.Remote, r.TLS = a.entry.Time, res.Code, res.Remote, res.TLS
+		if err := addTry(r); err != nil {
+			return err
+		}
+	}
 	if r.State != model.QueueHeld {
 		r.State = model.QueueDeferred
 	}

@@ -63,6 +63,7 @@ type change struct {
 	rows      bool
 	queue     bool
 	messages  bool
+	due       []Due
 }
 
 type bus struct {

@@ -281,6 +281,8 @@ type AttemptResult struct {
 	Reason  string        `cbor:"5,keyasint,omitempty"`
 	Remote  string        `cbor:"6,keyasint,omitempty"`
 	TLS     string        `cbor:"7,keyasint,omitempty"`
+	// Waiting: nothing was tried, because the destination is known to be down. With OutcomeDeferred.
+	Waiting bool `cbor:"8,keyasint,omitempty"`
 }
 
 // QueueAction is what an administrator does to queued recipients.

@@ -80,6 +80,9 @@ func (s *State) swap(old, h *handle, f facts) {
 		s.discard(old.dir)
 	}()
 	old.release()
+	s.due.mu.Lock()
+	s.due.list, s.due.lost = nil, true
+	s.due.mu.Unlock()
 	s.bus.wakeAll()
 }
 

@@ -39,6 +39,7 @@ type State struct {
 	regime     atomic.Pointer[Regime]
 	generation atomic.Uint64
 	bus        *bus
+	due        dueFeed
 	settings   settingsCache
 	rows       atomic.Uint64  // rises with every entry that has Rows, and with Restore
 	wg         sync.WaitGroup // closing of replaced databases
