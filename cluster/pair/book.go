@@ -22,6 +22,7 @@ type Book struct {
 	mu    sync.Mutex
 	facts Facts
 	fault error
+	ended chan struct{} // closed with fault
 }
 
 type bookFile struct {
@@ -31,7 +32,7 @@ type bookFile struct {
 
 // OpenBook reads dir's Facts; a directory without them is a single node's.
 func OpenBook(dir string) (*Book, error) {
-	b := &Book{name: filepath.Join(dir, bookName), facts: Facts{State: Single}}
+	b := &Book{name: filepath.Join(dir, bookName), facts: Facts{State: Single}, ended: make(chan struct{})}
 	raw, err := os.ReadFile(b.name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return b, nil
@@ -51,6 +52,16 @@ func OpenBook(dir string) (*Book, error) {
 	}
 	b.facts = f.Facts
 	return b, nil
+}
+
+// Failed is closed when the facts can't be written any more: the node must end. Fault says why.
+func (b *Book) Failed() <-chan struct{} { return b.ended }
+
+// Fault is nil until then.
+func (b *Book) Fault() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.fault
 }
 
 // Facts gives a copy.
@@ -79,6 +90,7 @@ func (b *Book) Update(change func(*Facts) error) error {
 	}
 	if err := Replace(b.name, append(raw, '\n')); err != nil {
 		b.fault = fmt.Errorf("pair: %s can't be written, restart the node: %w", b.name, err)
+		close(b.ended)
 		return b.fault
 	}
 	b.facts = next

@@ -40,6 +40,7 @@ type Controller struct {
 	guest      *Member          // a witness that is being added or removed: reached, and not asked
 	seq        uint64           // of the last hello
 	parted     time.Duration    // when this node was told to leave the pair: its answer must get out before it starts anew
+	full       time.Duration    // when this node's disk had no room last; 0: never
 	removing   time.Duration    // until then the peer is not taken in again: it is being removed
 	released   bool             // the primary has let go
 	handed     bool             // the address was handed to us: no probe

@@ -40,8 +40,9 @@ type Hello struct {
 	From     time.Time     `json:"from"`    // since then
 	Verdict  *Verdict      `json:"verdict,omitempty"`
 	Witness  string        `json:"witness,omitempty"`
-	Reported bool          `json:"reported"` // its arbiter knows that both nodes are in sync
-	Since    time.Duration `json:"since"`    // it has been running so long
+	Reported bool          `json:"reported"`       // its arbiter knows that both nodes are in sync
+	Full     bool          `json:"full,omitempty"` // its own disk has no room for mail
+	Since    time.Duration `json:"since"`          // it has been running so long
 	Wall     time.Time     `json:"wall"`
 	Load     []byte        `json:"load,omitempty"`
 }
@@ -78,7 +79,7 @@ func (c *Controller) hello() Hello {
 		State: f.State, Epoch: f.Epoch, Turn: f.Turn, Primary: f.Primary, Took: f.Took, Stale: f.Stale, History: f.History,
 		Last: s.LastIndex, Applied: s.AppliedIndex, Missing: c.missing, Leader: s.Leader, Voters: s.Voters, Open: c.open,
 		Copies: c.mirror == f.Peer.ID && f.Peer.ID != "", Floor: c.floor,
-		Address: c.holds, From: c.heldFrom, Verdict: c.verdict, Witness: witnessID(f), Reported: !f.Report, Since: c.now() - c.started, Wall: c.cfg.Wall(), Load: load,
+		Address: c.holds, From: c.heldFrom, Verdict: c.verdict, Witness: witnessID(f), Reported: !f.Report, Full: c.noRoom(), Since: c.now() - c.started, Wall: c.cfg.Wall(), Load: load,
 	}
 }
 
@@ -186,6 +187,41 @@ func (c *Controller) PeerFault(err error) {
 	c.peer.full = c.now()
 	c.mu.Unlock()
 	c.kick()
+}
+
+// OwnFault says that this node's disk has no room for mail. If it is the primary, and the other
+// node is fit for it, that one becomes it. It does not wait.
+func (c *Controller) OwnFault(err error) {
+	c.mu.Lock()
+	c.full = c.now()
+	c.mu.Unlock()
+	if c.every("full log", 10*time.Second) {
+		c.log.Error("no room for mail on this node", "err", err)
+	}
+	c.kick()
+}
+
+// fullTime is how long a node counts as full after a write that found no room.
+const fullTime = 10 * time.Second
+
+// noRoom tells whether this node was full lately. c.mu is held.
+func (c *Controller) noRoom() bool { return c.full > 0 && c.now()-c.full < fullTime }
+
+// yield hands over to the other node, because this one's disk is full and the other's is not.
+func (c *Controller) yield(ctx context.Context, f Facts, h Hello) {
+	c.mu.Lock()
+	full := c.noRoom()
+	c.mu.Unlock()
+	if !full || h.Full || !c.every("yield", fullTime) {
+		return
+	}
+	c.wg.Add(1)
+	go func() { // not from within a step, which holds what a switchover takes
+		defer c.wg.Done()
+		if err := c.Switchover(ctx, f.Peer.ID); err != nil && ctx.Err() == nil {
+			c.log.Warn("this node has no room for mail, and the other one does not take over", "err", err)
+		}
+	}()
 }
 
 // dead tells whether the peer counts as dead, and for how long it has been silent.

@@ -64,6 +64,9 @@ func (c *Controller) stepPrimary(ctx context.Context, f Facts) {
 		c.serve(Serving{Accept: true}, "the floating address could not be taken: "+err.Error(), "find out who has it: mpctl ha show")
 		return
 	}
+	if fresh {
+		c.yield(ctx, f, h)
+	}
 	c.serve(Serving{Accept: true, Address: c.held()}, c.warning(f), "")
 }
 

@@ -51,11 +51,15 @@ type node struct {
 	plane     atomic.Pointer[server.Server]   // the admin plane, for who may come early
 	accepting atomic.Bool                     // mail may be accepted
 	again     chan struct{}                   // the node is to start anew
+	broken    chan error                      // message bodies can't be written any more
 
 	devPassword string // of the dev command
 	devMade     bool   // this start has made the dev system
 	close       []func()
 }
+
+// faultTime is how long a node may take to end after a fault.
+const faultTime = 10 * time.Second
 
 // run runs a node until ctx ends, and anew when its log has to begin anew.
 func run(ctx context.Context, cfg Config) error {
@@ -82,8 +86,14 @@ func runOnce(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	n := &node{cfg: cfg, log: log, again: make(chan struct{}, 1)}
+	n := &node{cfg: cfg, log: log, again: make(chan struct{}, 1), broken: make(chan error, 1)}
 	n.accepting.Store(true)
+	var limit *time.Timer // for the end of a node whose disk has failed
+	defer func() {
+		if limit != nil {
+			limit.Stop()
+		}
+	}()
 	defer n.stop()
 	for _, step := range []struct {
 		name string
@@ -126,6 +136,19 @@ func runOnce(ctx context.Context, cfg Config) (err error) {
 	case <-n.cluster.Failed():
 		err = n.cluster.Fault()
 		log.Error("stopping", "err", err)
+	case err = <-n.broken:
+		log.Error("stopping", "err", err)
+	case <-n.book.Failed():
+		err = n.book.Fault()
+		log.Error("stopping", "err", err)
+	}
+	if err != nil {
+		// Who waits for such a disk may wait for ever, and as long as this process is there its address
+		// and its place in the pair are not free.
+		limit = time.AfterFunc(faultTime, func() {
+			log.Error("not everything could be closed")
+			os.Exit(1)
+		})
 	}
 	daemon.SdNotify(false, daemon.SdNotifyStopping)
 	return err
@@ -168,7 +191,18 @@ func (n *node) openBodies(context.Context) (err error) {
 			c.PeerFault(err)
 		}
 	}
-	n.bodies, n.links, err = openLinked(segment.Options{Dir: n.path("bodies"), Compress: true, Logger: n.log}, dial, fault)
+	own := func(err error) {
+		if c := n.pair.Load(); c != nil && segment.IsNoSpace(err) {
+			c.OwnFault(err)
+		}
+		if !segment.IsNoSpace(err) {
+			select {
+			case n.broken <- err:
+			default:
+			}
+		}
+	}
+	n.bodies, n.links, err = openLinked(segment.Options{Dir: n.path("bodies"), Compress: true, Logger: n.log, OnFault: own}, dial, fault)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -58,7 +59,8 @@ func bodyKey(id ID) []byte { return append([]byte{'b'}, id[:]...) }
 
 func (s *Store) openIndex() error {
 	dir := filepath.Join(s.o.Dir, "index")
-	opts := &pebble.Options{DisableWAL: true, MemTableSize: 8 << 20, FormatMajorVersion: pebble.FormatNewest, Logger: quiet{s}}
+	opts := &pebble.Options{DisableWAL: true, MemTableSize: 8 << 20, FormatMajorVersion: pebble.FormatNewest, Logger: quiet{s},
+		EventListener: &pebble.EventListener{BackgroundError: s.background}}
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
@@ -74,6 +76,18 @@ func (s *Store) openIndex() error {
 	}
 	s.index = db
 	return nil
+}
+
+// background is told that pebble could not write. It tries again at once, for ever, also when it is to be
+// closed: with a disk that is full until there is room, with one that has failed in vain.
+func (s *Store) background(err error) {
+	if !IsNoSpace(s.classify(err)) {
+		s.broken.Do(func() {
+			s.log.Error("body index can't be written", "err", err)
+			s.fault(fmt.Errorf("%w: %w", ErrFatal, err))
+		})
+	}
+	time.Sleep(50 * time.Millisecond) // or it would do nothing else
 }
 
 type quiet struct{ s *Store }

@@ -146,6 +146,9 @@ type Options struct {
 	// Fetch, when set, brings a body that is missing or damaged here from the second node: it
 	// calls PutStored or Receive, and returns nil when the body is durable.
 	Fetch func(ctx context.Context, id ID) error
+	// OnFault, when set, is told of each write that found no room (IsNoSpace), and once that the store can't
+	// be written to any more. It must not wait.
+	OnFault func(error)
 }
 
 // Store is the body store of one node.
@@ -167,6 +170,8 @@ type Store struct {
 	end   int64 // where the next record of the head goes
 	alloc int64 // up to where the head is allocated
 	fatal error
+	// broken is done when the index has failed.
+	broken sync.Once
 
 	stats Stats
 

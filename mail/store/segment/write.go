@@ -215,6 +215,7 @@ func (s *Store) commit(batch []*put) error {
 	began := time.Now()
 	if err := unix.Fdatasync(int(s.head.f.Fd())); err != nil {
 		s.fatal = fmt.Errorf("%w: %w", ErrFatal, err)
+		s.fault(s.fatal)
 		return s.fatal
 	}
 	s.syncTime += (time.Since(began) - s.syncTime) / 8
@@ -285,9 +286,16 @@ func (s *Store) copyFrom(from *os.File, at, n int64) error {
 // classify tells a full disk, from which the store recovers, from everything else.
 func (s *Store) classify(err error) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG) {
-		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+		err = fmt.Errorf("%w: %w", ErrNoSpace, err)
+		s.fault(err)
 	}
 	return err
+}
+
+func (s *Store) fault(err error) {
+	if s.o.OnFault != nil {
+		s.o.OnFault(err)
+	}
 }
 
 // allocate reserves space ahead, so that fdatasync needn't write the file's length each time.
