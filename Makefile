@@ -78,7 +78,7 @@ bench-idle: build
 SEEDS ?= 10
 SEED  ?= 1
 chaos:
-	CHAOS_ALL=1 CHAOS_SEEDS=$(SEEDS) CHAOS_SEED=$(SEED) CHAOS_FAULTS=4 $(GO) test -count=1 -timeout 24h -v -run 'TestChaos$$|TestPair$$' ./cmd/mailplusd/pairtest
+	CHAOS_ALL=1 CHAOS_SEEDS=$(SEEDS) CHAOS_SEED=$(SEED) CHAOS_FAULTS=4 $(GO) test -count=1 -timeout 24h -v -run 'TestChaos$$|TestPair$$|TestDisks$$|TestClocks$$' ./cmd/mailplusd/pairtest
 
 # How long a failover is felt at a client, in network namespaces (root); COUNT=n times each.
 bench-failover:

@@ -58,6 +58,14 @@ func (c *clients) verify(merged bool) {
 	s.sync()
 	c.flow(20, 60*time.Second)
 	c.end()
+	c.hold(merged)
+}
+
+// hold holds both nodes, once the clients have stopped, against what they were told. It gives what
+// one of them has.
+func (c *clients) hold(merged bool) (last map[string][]stored) {
+	s := c.s
+	s.t.Helper()
 	s.sync()
 	var da, db digest
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
@@ -84,6 +92,7 @@ func (c *clients) verify(merged bool) {
 			s.t.Fatalf("node %s: %v", n.name, err)
 		}
 		c.rec.compare(s.t, "node "+n.name, boxes, merged)
+		last = boxes
 	}
 	for _, w := range c.rec.wrong {
 		s.t.Error(w)
@@ -95,4 +104,5 @@ func (c *clients) verify(merged bool) {
 	}
 	s.t.Logf("moments with two holders: %d", len(s.watch.double))
 	s.t.Logf("longest time without a greeting: %s", c.gaps.reset().Round(time.Millisecond))
+	return last
 }

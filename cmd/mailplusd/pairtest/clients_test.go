@@ -20,12 +20,14 @@ type clients struct {
 	stop chan struct{}
 	wg   sync.WaitGroup
 	gaps *prober
+
+	large int // times that large messages were sent
 }
 
 func (s *site) clients(senders, readers int) *clients {
 	c := &clients{s: s, rec: newRecord(), stop: make(chan struct{}), gaps: &prober{every: 10 * time.Millisecond}}
 	for i := range senders {
-		s.client.run(&c.wg, func() { c.sender(fmt.Sprintf("s%d", i)) })
+		s.client.run(&c.wg, func() { c.sender(floating, fmt.Sprintf("s%d", i), 5*time.Millisecond) })
 	}
 	for i := range readers {
 		s.client.run(&c.wg, func() { c.reader(fmt.Sprintf("r%d", i), rand.New(rand.NewPCG(s.opt.seed, uint64(i)))) })
@@ -63,18 +65,22 @@ func (c *clients) flow(n int, within time.Duration) {
 	c.s.poll(within, fmt.Sprintf("%d more acknowledgements", n), func() bool { return c.rec.count() >= from+n })
 }
 
-// sender sends one message after the other, each once, some on one connection.
-func (c *clients) sender(name string) {
+// floating is where the clients find the pair.
+var floating = vip.String() + ":25"
+
+// sender sends one message after the other to an SMTP server, each once, some on one connection, with
+// a pause after each.
+func (c *clients) sender(addr, name string, pause time.Duration) {
 	for n := 0; !c.done(); {
-		err := c.session(name, &n)
+		err := c.session(addr, name, pause, &n)
 		if err != nil {
 			c.rest(50 * time.Millisecond)
 		}
 	}
 }
 
-func (c *clients) session(name string, n *int) error {
-	conn, err := (&net.Dialer{Timeout: time.Second}).Dial("tcp", vip.String()+":25")
+func (c *clients) session(addr, name string, pause time.Duration, n *int) error {
+	conn, err := (&net.Dialer{Timeout: time.Second}).Dial("tcp", addr)
 	if err != nil {
 		return err
 	}
@@ -116,11 +122,14 @@ func (c *clients) session(name string, n *int) error {
 			}
 		}
 		c.rec.sending(id, "INBOX")
+		if addr != floating {
+			c.rec.change(id, func(s *sent) { s.relayed = true })
+		}
 		if err := say(message(id)+".", "250"); err != nil {
 			return err
 		}
 		c.rec.acked(id)
-		c.rest(5 * time.Millisecond)
+		c.rest(pause)
 	}
 	return say("QUIT", "221")
 }

@@ -3,6 +3,7 @@ package pairtest
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -183,7 +184,7 @@ func thaw(s *site) {
 }
 
 func faultNamed(name string) fault {
-	for _, f := range faults {
+	for _, f := range slices.Concat(faults, clockFaults) {
 		if f.name == name {
 			return f
 		}

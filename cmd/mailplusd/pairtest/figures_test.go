@@ -75,7 +75,7 @@ func stalls(t *testing.T, n int) string {
 	s := newSite(t, siteOptions{lease: "default"})
 	s.form()
 	c := &clients{s: s, rec: newRecord(), stop: make(chan struct{})}
-	s.client.run(&c.wg, func() { c.sender("s0") })
+	s.client.run(&c.wg, func() { c.sender(floating, "s0", 5*time.Millisecond) })
 	defer c.end()
 	c.flow(20, 30*time.Second)
 	var all []time.Duration

@@ -30,6 +30,8 @@ type sent struct {
 	flagged  bool   // a STORE was acknowledged
 	deleting bool   // an EXPUNGE was asked for
 	gone     bool   // and acknowledged
+	relayed  bool   // somebody else has taken it over and brings it to the pair
+	again    int    // that many times its sender got no answer, and sent it again
 }
 
 func newRecord() *record {
@@ -54,6 +56,9 @@ func (r *record) acked(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.sent[id].acked = true
+	if r.sent[id].relayed {
+		return
+	}
 	now := time.Now()
 	if !r.last.IsZero() {
 		r.gap = max(r.gap, now.Sub(r.last))
@@ -70,11 +75,12 @@ func (r *record) longest() time.Duration {
 	return d
 }
 
+// count is how many messages the pair has acknowledged.
 func (r *record) count() (acked int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, s := range r.sent {
-		if s.acked {
+		if s.acked && !s.relayed {
 			acked++
 		}
 	}
@@ -133,7 +139,7 @@ func message(id string) string {
 func (r *record) compare(t testing.TB, where string, boxes map[string][]stored, moved bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	found := map[string]stored{}
+	found, copies := map[string]stored{}, map[string]int{}
 	for box, list := range boxes {
 		for _, m := range list {
 			s := r.sent[m.id]
@@ -141,6 +147,8 @@ func (r *record) compare(t testing.TB, where string, boxes map[string][]stored, 
 			case s == nil || s.box != box:
 				r.bad("%s: %s in %s was never sent there", where, m.id, box)
 				continue
+			case found[m.id].uid != 0 && copies[m.id] < s.again:
+				copies[m.id]++
 			case found[m.id].uid != 0:
 				r.bad("%s: %s is in %s twice, UIDs %d and %d", where, m.id, box, found[m.id].uid, m.uid)
 			case s.gone:

@@ -30,6 +30,10 @@ var programs struct {
 func build(t testing.TB) {
 	t.Helper()
 	programs.once.Do(func() {
+		if dir := os.Getenv("PAIRTEST_PROGRAMS"); dir != "" { // built before
+			programs.mailplusd, programs.mpctl = filepath.Join(dir, "mailplusd"), filepath.Join(dir, "mpctl")
+			return
+		}
 		if programs.dir, programs.err = os.MkdirTemp("", "mailplusd-pairtest"); programs.err != nil {
 			return
 		}
@@ -66,6 +70,8 @@ type site struct {
 
 type siteOptions struct {
 	witness bool
+	disks   bool   // each node has a disk of its own
+	clocks  bool   // each node has a clock that can be set
 	lease   string // default or short
 	sharing string // of sessions; "" leaves the default
 	seed    uint64
@@ -80,12 +86,20 @@ type node struct {
 	ended chan struct{}
 	log   *os.File
 	data  string
+	disk  *disk
+	// failed says that the disk was made to fail.
+	failed bool
+	uptime time.Duration // of the machine when the test began, beyond this one's
+	clock  string        // file that says by how many seconds the node's clock is wrong
 }
 
 func newSite(t testing.TB, o siteOptions) *site {
 	t.Helper()
 	needMachines(t)
 	build(t)
+	if o.clocks {
+		buildClocks(t)
+	}
 	if o.lease == "" {
 		o.lease = "short"
 	}
@@ -93,6 +107,7 @@ func newSite(t testing.TB, o siteOptions) *site {
 	s.sw = newSwitch(t, o.seed)
 	s.client = newMachine(t, s.sw, "c", "10.99.0.1")
 	s.a, s.b = s.newNode("a", "10.99.0.2"), s.newNode("b", "10.99.0.3")
+	s.b.uptime = 100 * 24 * time.Hour // machines have not started at one time
 	for _, n := range []*node{s.a, s.b} {
 		n.args = []string{"serve", "--name", n.name, "--data", n.data, "--link", n.addr.String() + ":2826", "--admin-socket", n.socket(), "--lease", o.lease, "--cold-wait", "5s"}
 	}
@@ -116,7 +131,15 @@ func newSite(t testing.TB, o siteOptions) *site {
 
 func (s *site) newNode(name, addr string) *node {
 	n := &node{machine: newMachine(s.t, s.sw, name, addr), s: s, data: filepath.Join(s.dir, name)}
-	n.ip("route add default via 10.99.0.1")
+	if strings.HasPrefix(addr, "10.99.0.") {
+		n.ip("route add default via 10.99.0.1")
+	}
+	if s.opt.clocks {
+		n.clock = n.data + ".clock"
+	}
+	if s.opt.disks && name != "w" {
+		n.disk = newDisk(s.t, n.data+".img", n.data)
+	}
 	var err error
 	if n.log, err = os.Create(filepath.Join(s.dir, name+".log")); err != nil {
 		s.t.Fatal(err)
@@ -222,7 +245,7 @@ func (n *node) socket() string { return n.data + ".sock" }
 // start runs the daemon of the node.
 func (n *node) start() {
 	n.s.t.Helper()
-	cmd := exec.Command(programs.mailplusd, n.args...)
+	cmd := n.command()
 	cmd.Stdout, cmd.Stderr = n.log, n.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var err error
@@ -234,6 +257,23 @@ func (n *node) start() {
 	n.cmd, n.ended = cmd, ended
 	go func() { cmd.Wait(); close(ended) }()
 	n.s.note("start %s", n.name)
+}
+
+// command is how the daemon is started on this machine.
+func (n *node) command() *exec.Cmd {
+	program := programs.mailplusd
+	if n.s.opt.clocks {
+		program = clockPrograms.mailplusd
+	}
+	cmd := exec.Command(program, n.args...)
+	if n.uptime > 0 {
+		cmd = exec.Command("/proc/self/exe", append([]string{program}, n.args...)...)
+		cmd.Env = append(os.Environ(), uptimeEnv+"="+fmt.Sprint(int64(n.uptime/time.Second)))
+	}
+	if n.clock != "" {
+		cmd.Env = append(cmd.Environ(), clockEnv+"="+n.clock)
+	}
+	return cmd
 }
 
 func (n *node) runs() bool {
@@ -339,27 +379,32 @@ func (s *site) form() {
 	s.sync()
 	if s.witness != nil {
 		s.witness.start()
-		var token string
-		s.poll(20*time.Second, "the witness's token", func() bool {
-			f, err := os.Open(s.witness.log.Name())
-			if err != nil {
-				return false
-			}
-			defer f.Close()
-			for sc := bufio.NewScanner(f); sc.Scan(); {
-				if w := strings.Fields(sc.Text()); len(w) > 1 && w[0] == "echo" {
-					token = w[1]
-				}
-			}
-			return token != ""
-		})
-		s.must(s.a, "ha", "witness", "add", "10.99.0.4:2827", "--invite-file", s.file("winvite", token))
+		s.must(s.a, "ha", "witness", "add", "10.99.0.4:2827", "--invite-file", s.file("winvite", s.witnessToken("")))
 		s.sync()
 	}
 	if s.opt.sharing != "" {
 		s.must(s.a, "ha", "set", "--sharing", s.opt.sharing)
 	}
 	s.note("formed, holder %s", s.holder().name)
+}
+
+// witnessToken waits for the token that the witness prints, another one than old.
+func (s *site) witnessToken(old string) (token string) {
+	s.t.Helper()
+	s.poll(20*time.Second, "the witness's token", func() bool {
+		f, err := os.Open(s.witness.log.Name())
+		if err != nil {
+			return false
+		}
+		defer f.Close()
+		for sc := bufio.NewScanner(f); sc.Scan(); {
+			if w := strings.Fields(sc.Text()); len(w) > 1 && w[0] == "echo" {
+				token = w[1]
+			}
+		}
+		return token != "" && token != old
+	})
+	return token
 }
 
 var errNotSync = errors.New("not in sync")
@@ -377,6 +422,9 @@ func (s *site) sync() {
 			}
 			if time.Now().After(end) {
 				s.t.Fatalf("%v at %s: %s", errNotSync, n.name, out)
+			}
+			if s.opt.disks && !n.runs() { // as the service manager does
+				n.start()
 			}
 		}
 	}
