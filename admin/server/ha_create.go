@@ -211,6 +211,10 @@ func pairError(err error) error {
 	switch {
 	case errors.Is(err, transport.ErrToken), errors.Is(err, transport.ErrKey): // a wrong key is unreachable, too
 		return op.Errorf(op.Forbidden, "%v", err).With("mpctl ha invite, on the other node")
+	case strings.Contains(err.Error(), "wrong, expired or used"):
+		return op.Errorf(op.Refused, "%v", err).With("mpctl ha invite, on the other node, makes another one")
+	case strings.Contains(err.Error(), "pairing is not open"): // there is no token that is still good, and no login
+		return op.Errorf(op.Forbidden, "%v: the token has expired or was used", err).With("mpctl ha invite, on the other node; a witness prints a new token when it starts")
 	case errors.Is(err, transport.ErrUnreachable):
 		return op.Errorf(op.Unreachable, "the other node's link can't be reached: %v", err).With("start mailplusd there, and open port 2826 (TCP and UDP) between the nodes")
 	}

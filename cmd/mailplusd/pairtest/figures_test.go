@@ -55,6 +55,7 @@ func outages(t *testing.T, event string, o siteOptions, n int, before, after fun
 	var wg sync.WaitGroup
 	s.client.run(&wg, func() { p.run(s, stop) })
 	defer func() { close(stop); wg.Wait() }()
+	s.poll(30*time.Second, "greetings", func() bool { return p.count() > 20 }) // a gap has a beginning
 	var all []time.Duration
 	for range n {
 		from := s.holder()
