@@ -42,6 +42,7 @@ func TestLargePair(t *testing.T) {
 	t.Logf("alone:         %s", load.figures())
 	began = time.Now()
 	a.create(b)
+	t.Logf("ha create took %s", time.Since(began).Round(100*time.Millisecond))
 	load.synced(a)
 	t.Logf("forming:       %s; in sync after %s", load.figures(), time.Since(began).Round(100*time.Millisecond))
 	time.Sleep(5 * time.Second)
@@ -60,6 +61,9 @@ func TestLargePair(t *testing.T) {
 	t.Logf("b comes back:  %s; in sync after %s", load.figures(), time.Since(began).Round(100*time.Millisecond))
 	load.same(a, b)
 	load.stop()
+	if os.Getenv("MAILPLUSD_TEST_LOG") != "" {
+		t.Logf("%s\n%s", a.log.String(), b.log.String())
+	}
 	if k := load.refused.Load(); k > 0 {
 		t.Errorf("%d messages were refused, %d were accepted; the last answer: %v", k, load.sent.Load(), load.last.Load())
 	}

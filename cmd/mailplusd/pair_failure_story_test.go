@@ -35,6 +35,7 @@ func TestStoryPrimaryLost(t *testing.T) {
 		b.fails(3, "settings can't be changed here: a,", args...)
 	}
 	b.fails(3, "does not answer", "ha", "remove", "a", "--confirm=a")
+	b.fails(3, "it may take the floating address and serve old mail", "ha", "remove", "a", "--confirm=a")
 	b.fails(3, "not in sync", "ha", "switchover", "a")
 	// Mail and its queue go on.
 	b.ok("mail", "send", "--from", "bob@example.test", "--to", "x@elsewhere.example")
@@ -42,7 +43,9 @@ func TestStoryPrimaryLost(t *testing.T) {
 	b.ok("queue", "hold", id)
 	b.ok("queue", "release", id)
 	// The dead node is removed, and comes back later: it learns of it and touches nothing.
-	b.ok("ha", "remove", "a", "--dead", "--confirm=a")
+	if _, warn, code := b.mpctl("ha", "remove", "a", "--dead", "--confirm=a"); code != 0 || !strings.Contains(warn, "a was not told that it is removed") {
+		t.Errorf("exit %d: %s", code, warn)
+	}
 	b.is("single")
 	b.ok("config", "set", "delivery.max-size=13")
 	a.run()
