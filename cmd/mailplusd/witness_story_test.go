@@ -43,7 +43,7 @@ func TestStoryWitness(t *testing.T) {
 	a, b := l.pair()
 	addr, token := l.witness()
 	knows := func(n *twin) bool {
-		return strings.Contains(read(t, filepath.Join(n.dir, "ha-state.json")), `"witness"`)
+		return strings.Contains(read(t, filepath.Join(n.dir, "ha-state.json")), `"witness": {`)
 	}
 	b.has(addr, "ha", "witness", "add", addr, "--invite-file", b.file("token", token)) // from either node
 	for _, n := range []*twin{a, b} {
