@@ -51,7 +51,7 @@ func TestBinary(t *testing.T) {
 		{"FETCH 1 (FLAGS BINARY.SIZE[3])", "NO [UNKNOWN-CTE]"},
 		{"FETCH 1 BINARY.PEEK[9]", "* 1 FETCH (BINARY[9] NIL)\r\nOK"},
 		{"FETCH 1 BODY.PEEK[4]", "* 1 FETCH (BODY[4] {15}\r\n<p>plain\x80ly</p>)\r\nOK"}, // NUL is never sent in a literal
-		{"FETCH 1 BINARY[4]", "* 1 FETCH (BINARY[4] ~{15}\r\n<p>plain\x00ly</p>)\r\n* 1 FETCH (FLAGS (\\Seen \\Recent))\r\nOK"},
+		{"FETCH 1 BINARY[4]", "* 1 FETCH (FLAGS (\\Seen \\Recent))\r\n* 1 FETCH (BINARY[4] ~{15}\r\n<p>plain\x00ly</p>)\r\nOK"},
 		{"FETCH 1 PREVIEW", "* 1 FETCH (PREVIEW {18}\r\nGrüße an alle=ZZ)\r\nOK"},
 		{"FETCH 1 PREVIEW (LAZY)", "* 1 FETCH (PREVIEW {"},
 		{"FETCH 1 BINARY[]<0.5>", "* 1 FETCH (BINARY[]<0> ~{5}\r\nFrom:)\r\nOK"},
