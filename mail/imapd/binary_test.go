@@ -75,6 +75,9 @@ func TestObjectID(t *testing.T) {
 	if !strings.HasSuffix(first[0], ") THREADID NIL)") || first[0][len("* 1"):] == first[1][len("* 2"):] {
 		t.Errorf("%v", first)
 	}
+	id := strings.TrimPrefix(strings.Fields(first[1])[4], "(")
+	c.answers("SEARCH EMAILID "+strings.Trim(id, "()"), "* SEARCH 2")
+	c.answers("SEARCH THREADID x", "* SEARCH")
 	c.ok("SELECT Archive")
 	second := c.do("FETCH 1:2 (EMAILID THREADID)")
 	for i := range 2 {

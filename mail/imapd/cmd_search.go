@@ -263,6 +263,10 @@ func (s *search) match(k *imapparse.Key) (bool, error) {
 		return !s.recent(), nil
 	case "NEW":
 		return s.recent() && s.m.Flags&model.FlagSeen == 0, nil
+	case "EMAILID":
+		return s.emailID(k.Text)
+	case "THREADID": // nothing has one
+		return false, nil
 	case "OLDER":
 		return s.m.Date <= s.now-int64(k.Num), nil
 	case "YOUNGER":

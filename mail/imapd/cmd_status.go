@@ -1,7 +1,6 @@
 package imapd
 
 import (
-	"encoding/hex"
 	"slices"
 
 	"mailplusd/mail/imapd/imapparse"
@@ -33,9 +32,6 @@ func (ss *session) doStatus(p *imapparse.Parser) error {
 	ss.putStatus(&m, items)
 	return nil
 }
-
-// objectID writes an identifier of RFC 8474.
-func objectID(guid [16]byte) string { return hex.EncodeToString(guid[:]) }
 
 func (ss *session) putStatus(m *model.Mailbox, items []string) {
 	ss.put("* STATUS ", ss.quote(m.Name), " (")

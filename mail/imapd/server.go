@@ -1,7 +1,6 @@
-// Package imapd serves IMAP4rev1 (RFC 3501) with IDLE, UIDPLUS, MOVE, SPECIAL-USE, LITERAL+,
-// ID, ENABLE, NAMESPACE, UNSELECT, CHILDREN and SASL-IR. It is our own engine: commands.go
-// names every command, and each group of them is a file. What a mailbox looks like to a
-// session is package view's; arguments are read by imapparse.
+// Package imapd serves IMAP4rev1 (RFC 3501) and IMAP4rev2 (RFC 9051) with the extensions that
+// capability.go names. It is our own engine: commands.go names every command, and each of them
+// is a file. What a mailbox looks like to a session is package view's; arguments are read by imapparse.
 package imapd
 
 import (

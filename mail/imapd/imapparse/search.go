@@ -137,6 +137,8 @@ func (p *Parser) keyArgs(k *Key, depth int, n *int) (err error) {
 		return err
 	}
 	switch k.Name {
+	case "EMAILID", "THREADID": // RFC 8474 §5
+		k.Text, err = p.Atom()
 	case "BCC", "BODY", "CC", "FROM", "SUBJECT", "TEXT", "TO":
 		k.Text, err = p.AString()
 	case "HEADER":
