@@ -8,15 +8,6 @@ import (
 	"mailplusd/mail/store"
 )
 
-// find reads a mailbox's name and looks it up.
-func (ss *session) find(p *imapparse.Parser) (model.Mailbox, error) {
-	name, err := ss.mailboxName(p)
-	if err != nil {
-		return model.Mailbox{}, err
-	}
-	return ss.named(name)
-}
-
 // named looks a mailbox up as everything that was acknowledged has left it.
 func (ss *session) named(name string) (model.Mailbox, error) {
 	if err := ss.fresh(); err != nil {
