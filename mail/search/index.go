@@ -258,12 +258,14 @@ func (ix *Index) refresh(all bool) {
 	ix.tell()
 }
 
+// formChanged tells whether an index has another form than the settings ask for. One that was never
+// opened is in the queue since it is known.
 func (u *user) formChanged(cjk bool) bool {
 	if !u.mu.TryRLock() {
 		return true
 	}
 	defer u.mu.RUnlock()
-	return u.db == nil || u.cjk != cjk
+	return u.made && u.cjk != cjk
 }
 
 // sweep removes the files of accounts that are not indexed.

@@ -297,6 +297,12 @@ func TestManyUsers(t *testing.T) {
 	if n := w.ix.opened.Load(); n > 3 {
 		t.Errorf("%d databases are open, 3 are allowed", n)
 	}
+	w.ix.refresh(false) // some row has changed: no reason to open all of them
+	w.ix.mu.Lock()
+	defer w.ix.mu.Unlock()
+	if len(w.ix.queue) != 0 || w.ix.busy != 0 {
+		t.Errorf("%d accounts are worked on again without a reason", len(w.ix.queue))
+	}
 }
 
 // TestEachNodeItsOwn: another node that has applied the same log answers the same from an index that

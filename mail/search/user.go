@@ -21,9 +21,10 @@ type user struct {
 
 	broken atomic.Bool // it is asked nothing until it is built anew
 
-	mu  sync.RWMutex // held for reading while db is in use
-	db  *sql.DB      // nil: closed
-	cjk bool         // of db
+	mu   sync.RWMutex // held for reading while db is in use
+	db   *sql.DB      // nil: closed
+	made bool         // db was open once
+	cjk  bool         // of db, also when it is closed again
 
 	// snapMu orders the beginning of reading and the end of writing, so that a reader knows which
 	// mailboxes of what he reads were compared with the state, and with which generation of it.
@@ -118,7 +119,7 @@ func (ix *Index) open(u *user, make, cjk bool) error {
 	if err != nil {
 		return err
 	}
-	u.db, u.cjk = db, cjk
+	u.db, u.made, u.cjk = db, true, cjk
 	u.last.Store(ix.tick.Add(1))
 	ix.opened.Add(1)
 	u.forget()
