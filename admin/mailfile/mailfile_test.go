@@ -124,7 +124,9 @@ func TestRoundTrip(t *testing.T) {
 					rt.Fatalf("%d messages came back, want %d", len(out), len(in))
 				}
 				for _, m := range in {
-					i := slices.IndexFunc(out, func(o mail) bool { return o.text == m.text && o.item.Mailbox == m.item.Mailbox && o.item.Date.Equal(m.item.Date) })
+					i := slices.IndexFunc(out, func(o mail) bool {
+						return o.text == m.text && o.item.Mailbox == m.item.Mailbox && o.item.Date.Equal(m.item.Date)
+					})
 					if i < 0 {
 						rt.Fatalf("%s: %.200q of %v did not come back: %.300q", m.item.Mailbox, m.text, m.item.Date, fmt.Sprint(out))
 					}

@@ -2,6 +2,7 @@ package mailfile
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -263,22 +265,37 @@ var maildirFlags = map[byte]string{'D': `\Draft`, 'F': `\Flagged`, 'P': "$Forwar
 
 func readMaildir(b box, take Take) error {
 	words := dovecotKeywords(b.path)
+	var names []string
 	for _, sub := range []string{"cur", "new"} {
 		list, err := os.ReadDir(filepath.Join(b.path, sub))
 		if err != nil {
 			return &fault{err}
 		}
 		for _, e := range list {
-			if !e.Type().IsRegular() || strings.HasPrefix(e.Name(), ".") {
-				continue
-			}
-			it := Item{Mailbox: b.name, Flags: flagsOf(e.Name(), words)}
-			if err := readFile(it, filepath.Join(b.path, sub, e.Name()), take); err != nil {
-				return err
+			if e.Type().IsRegular() && !strings.HasPrefix(e.Name(), ".") {
+				names = append(names, filepath.Join(sub, e.Name()))
 			}
 		}
 	}
+	slices.SortFunc(names, byDelivery)
+	for _, name := range names {
+		it := Item{Mailbox: b.name, Flags: flagsOf(filepath.Base(name), words)}
+		if err := readFile(it, filepath.Join(b.path, name), take); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// byDelivery orders the files of a Maildir by the seconds with which their names begin, then by name.
+func byDelivery(a, b string) int {
+	a, b = filepath.Base(a), filepath.Base(b)
+	seconds := func(s string) (n int64) {
+		digits, _, _ := strings.Cut(s, ".")
+		n, _ = strconv.ParseInt(digits, 10, 64)
+		return n
+	}
+	return cmp.Or(cmp.Compare(seconds(a), seconds(b)), cmp.Compare(a, b))
 }
 
 func flagsOf(name string, words map[byte]string) (flags []string) {

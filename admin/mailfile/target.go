@@ -86,7 +86,7 @@ func (t *Target) maildirMessage(it Item) (*Piece, error) {
 		}
 		t.there[dir] = there
 	}
-	base := fmt.Sprintf("%d.V%dU%d.mailplusd", it.Date.Unix(), it.UIDValidity, it.UID)
+	base := fmt.Sprintf("%d.V%dU%010d.mailplusd", it.Date.Unix(), it.UIDValidity, it.UID)
 	if there[base] { // whatever flags its reader has given it
 		return nil, nil
 	}

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/emersion/go-imap/v2"
 )
 
 // A line of a guide that a test can't run, and why.
@@ -123,6 +125,34 @@ var guidePages = map[string]func(t *testing.T, d *process, page string){
 	"search.md": func(t *testing.T, d *process, page string) {
 		d.carol(t)
 		runGuide(t, d, page, fixtures(t, nil), nil, nil)
+	},
+	"give-mail-back.md": func(t *testing.T, d *process, page string) {
+		d.carol(t)
+		d.seats(5)
+		d.ok("mailbox", "import", "carol", "--from", d.file("one.eml", "Subject: lost\n\nx\n"))
+		im := d.imapAs("carol", "carols-long-word")
+		if _, err := im.Select("INBOX", nil).Wait(); err != nil {
+			t.Fatal(err)
+		}
+		if err := im.Store(imap.SeqSetNum(1), &imap.StoreFlags{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.FlagDeleted}}, nil).Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := im.Expunge().Close(); err != nil {
+			t.Fatal(err)
+		}
+		runGuide(t, d, page, t.TempDir(), nil, nil)
+		if d.field("carol", "INBOX", "messages") != 1.0 {
+			t.Error("the guide did not bring the message back")
+		}
+	},
+	"move-mailboxes.md": func(t *testing.T, d *process, page string) {
+		d.carol(t)
+		d.ok("user", "add", "dave", "--password-file", filepath.Join(filepath.Dir(d.dir), "carol.pw"))
+		d.ok("mailbox", "import", "carol", "--from", d.file("one.eml", "Subject: one\n\nx\n"))
+		runGuide(t, d, page, t.TempDir(), nil, nil)
+		if d.field("dave", "INBOX", "messages") != 1.0 || d.field("dave", "Archive/Carol", "messages") != 1.0 {
+			t.Errorf("%s", d.ok("mailbox", "list", "dave"))
+		}
 	},
 	"queue.md": func(t *testing.T, d *process, page string) {
 		d.ok("config", "set", "network.resolvers=127.0.0.1:1") // nobody there: mail stays

@@ -59,12 +59,17 @@ func (d *process) say(c *smtpClient, want, format string, args ...any) string {
 
 func (d *process) imap(user string) *imapclient.Client {
 	d.t.Helper()
+	return d.imapAs(user, devPassword)
+}
+
+func (d *process) imapAs(user, password string) *imapclient.Client {
+	d.t.Helper()
 	c, err := imapclient.DialInsecure(d.port(2143), nil)
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	d.t.Cleanup(func() { c.Close() })
-	if err := c.Login(user, devPassword).Wait(); err != nil {
+	if err := c.Login(user, password).Wait(); err != nil {
 		d.t.Fatal(err)
 	}
 	return c
