@@ -20,7 +20,7 @@ var All = []op.Any{
 	PostmasterShow, PostmasterEnable, PostmasterDisable, PostmasterAdd, PostmasterDelete,
 	RelayShow, RelaySet, RelayRuleAdd, RelayRuleList, RelayRuleShow, RelayRuleSet, RelayRuleDelete,
 	TrustedAdd, TrustedList, TrustedSet, TrustedDelete, RelayDomainAdd, RelayDomainList, RelayDomainSet, RelayDomainDelete,
-	QueueList, QueueShow, QueueResend, QueueHold, QueueRelease, QueueClear,
+	QueueList, QueueShow, QueueResend, QueueHold, QueueRelease, QueueClear, QueueDelete, QueueStats,
 	LogMailList, LogMailExport, LogFollow, AdminLogList,
 	CertList, CertShow, CertImport, CertRenew, CertDelete,
 	CheckAll, CheckDNS, CheckRDNS, CheckNetwork, CheckTime, CheckBlocklist, CheckPorts, CheckServices, CheckConfig, CheckLogin, CheckRelayDomain,

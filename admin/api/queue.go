@@ -67,6 +67,48 @@ func (in *QueueActIn) Validate() error {
 	return nil
 }
 
+// QueueStep is a line of what happened to a queued recipient: an attempt, and at the end what
+// comes next. The fields that it shares with QueueRow mean the same.
+type QueueStep struct {
+	Rcpt     string `json:"recipient" col:"RECIPIENT"`
+	What     string `json:"what" col:"WHAT"` // try 1, try 2 …; next, now, held
+	At       string `json:"at" col:"TIME"`
+	Remote   string `json:"remote" col:"SERVER"`
+	TLS      string `json:"tls" col:"TLS"`
+	Reason   string `json:"reason" col:"REASON"`
+	Code     int    `json:"code" col:"CODE,wide"` // of SMTP, 0 when there was no reply
+	State    string `json:"state" col:"STATE,wide"`
+	Attempts int    `json:"attempts" col:"TRIES,wide"`
+	Next     string `json:"next" col:"NEXT TRY,wide"`
+	ID       string `json:"id" col:"ID,wide"`
+	Queued   string `json:"queued" col:"QUEUED,wide"`
+	Sender   string `json:"sender" col:"SENDER,wide"`
+	Size     int64  `json:"size" col:"SIZE,wide"`
+	Subject  string `json:"subject" col:"SUBJECT,wide"`
+	Expires  string `json:"expires" col:"GIVEN UP,wide"`
+}
+
+// QueueStatsIn filters what is counted.
+type QueueStatsIn struct {
+	QueueFilter
+	Limit int `json:"limit" flag:"limit" min:"1" max:"1000000" default:"100" help:"destinations at most, those with the most mail"`
+}
+
+// QueueStat is what waits for one destination.
+type QueueStat struct {
+	Destination string `json:"destination" col:"DESTINATION"`
+	Recipients  int    `json:"recipients" col:"RECIPIENTS"`
+	Pending     int    `json:"pending" col:"PENDING"`
+	Processing  int    `json:"processing" col:"PROCESSING"`
+	Deferred    int    `json:"deferred" col:"DEFERRED"`
+	Held        int    `json:"held" col:"HELD"`
+	Oldest      string `json:"oldest" col:"OLDEST"`
+	Next        string `json:"next" col:"NEXT TRY"`
+	Reason      string `json:"reason" col:"LAST REASON"`
+	DownUntil   string `json:"down_until" col:"DOWN UNTIL"` // nothing is tried before; empty: not down
+	Size        int64  `json:"size" col:"SIZE,wide"`        // of each message once for each recipient
+}
+
 // QueueIn names a message.
 type QueueIn struct {
 	ID string `json:"id" arg:"1" complete:"queue" help:"message"`
@@ -83,10 +125,12 @@ const queueHelp = "Name messages, give --all with filters, or give IDs with --fi
 // The queue (R10.47–R10.58).
 var (
 	QueueList   = op.New[QueueListIn, []QueueRow]("queue list", op.Spec{Summary: "list mail that waits for other servers, and why", Effect: op.Read})
-	QueueShow   = op.New[QueueIn, []QueueRow]("queue show", op.Spec{Summary: "show a message with every recipient", Effect: op.Read})
+	QueueShow   = op.New[QueueIn, []QueueStep]("queue show", op.Spec{Summary: "show a message: for every recipient the last attempts and what comes next", Effect: op.Read})
+	QueueStats  = op.New[QueueStatsIn, []QueueStat]("queue stats", op.Spec{Summary: "count what waits, by destination", Effect: op.Read})
 	QueueResend = op.New[QueueActIn, QueueChanged]("queue resend", op.Spec{Summary: "try now", Effect: op.Run, Alone: true, Bulk: true, Confirm: op.ConfirmAll, Help: queueHelp,
 		Examples: []string{"mpctl queue resend 17", "mpctl queue resend --all --domain example.com --older-than 2h", "mpctl queue list --reason greylist -o name | mpctl queue resend --file -"}})
 	QueueHold    = op.New[QueueActIn, QueueChanged]("queue hold", op.Spec{Summary: "don't try until released", Effect: op.Update, Alone: true, Bulk: true, Confirm: op.ConfirmAll, Help: queueHelp})
 	QueueRelease = op.New[QueueActIn, QueueChanged]("queue release", op.Spec{Summary: "try again what was held", Effect: op.Update, Alone: true, Bulk: true, Confirm: op.ConfirmAll, Help: queueHelp})
+	QueueDelete  = op.New[QueueActIn, QueueChanged]("queue delete", op.Spec{Summary: "the same as queue clear", Effect: op.Delete, Alone: true, Bulk: true, Confirm: op.ConfirmYes, Help: queueHelp})
 	QueueClear   = op.New[QueueActIn, QueueChanged]("queue clear", op.Spec{Summary: "remove messages without telling anybody", Effect: op.Delete, Alone: true, Bulk: true, Confirm: op.ConfirmYes, Help: queueHelp})
 )

@@ -124,6 +124,9 @@ func (s *Server) bindServices() {
 	bindBulk(s, api.QueueRelease, queueKey, nil, s.bulkQueueAct(state.QueueRelease))
 	bind(s, api.QueueClear, s.queueAct(state.QueueClear))
 	bindBulk(s, api.QueueClear, queueKey, nil, s.bulkQueueAct(state.QueueClear))
+	bind(s, api.QueueDelete, s.queueAct(state.QueueClear))
+	bindBulk(s, api.QueueDelete, queueKey, nil, s.bulkQueueAct(state.QueueClear))
+	bind(s, api.QueueStats, s.queueStats)
 }
 
 func (s *Server) bindRelays() {

@@ -13,10 +13,7 @@ import (
 	"mailplusd/mail/state"
 )
 
-func (s *Server) queueLength() (n int, err error) {
-	err = s.mail.State.QueueScan(0, func(*model.QueueMessage, []model.QueueRcpt) bool { n++; return true })
-	return n, err
-}
+func (s *Server) queueLength() (n int, err error) { return s.mail.State.QueueLength() }
 
 func (s *Server) stateOf(q *model.QueueMessage, r *model.QueueRcpt) model.QueueState {
 	if s.mail.Queue.Processing(q.ID, r.N) {
@@ -47,6 +44,9 @@ func (s *Server) queueList(_ context.Context, _ *Call, in *api.QueueListIn) ([]a
 	out, limit := []api.QueueRow{}, max(in.Limit, 1)
 	err = s.mail.State.QueueScan(0, func(q *model.QueueMessage, rcpts []model.QueueRcpt) bool {
 		for i := range rcpts {
+			if !f.may(q, &rcpts[i]) {
+				continue
+			}
 			if row := s.queueRow(q, &rcpts[i]); len(out) < limit && f.match(q, &rcpts[i], &row) {
 				out = append(out, row)
 			}
@@ -62,22 +62,6 @@ func queueID(text string) (model.QueueID, error) {
 		return 0, op.Errorf(op.Usage, "%q is no message of the queue; their IDs are numbers", text).With("mpctl queue list")
 	}
 	return model.QueueID(n), nil
-}
-
-func (s *Server) queueShow(_ context.Context, _ *Call, in *api.QueueIn) ([]api.QueueRow, error) {
-	id, err := queueID(in.ID)
-	if err != nil {
-		return nil, err
-	}
-	q, rcpts, err := s.mail.State.Queued(id)
-	if errors.Is(err, state.ErrNotFound) {
-		return nil, notFound("message in the queue", in.ID, "mpctl queue list")
-	}
-	out := []api.QueueRow{}
-	for i := range rcpts {
-		out = append(out, s.queueRow(&q, &rcpts[i]))
-	}
-	return out, err
 }
 
 // queueTarget is a message to act on: its recipients, or all of them when none are named.
@@ -123,6 +107,9 @@ func (s *Server) queueTargets(action state.QueueAction, in *api.QueueActIn) (lis
 		t := queueTarget{id: q.ID}
 		var chosen []model.QueueRcpt
 		for i := range rcpts {
+			if !f.may(q, &rcpts[i]) {
+				continue
+			}
 			if row := s.queueRow(q, &rcpts[i]); f.match(q, &rcpts[i], &row) {
 				t.rcpts, chosen = append(t.rcpts, rcpts[i].N), append(chosen, rcpts[i])
 			}
@@ -167,6 +154,9 @@ func (s *Server) queueAct(action state.QueueAction) func(context.Context, *Call,
 				out.Recipients += results[i].(*state.Changed).N
 			}
 			out.Messages, list = want.Messages, list[n:]
+		}
+		if action == state.QueueResend && !c.DryRun {
+			s.mail.Queue.Resume()
 		}
 		return out, nil
 	}

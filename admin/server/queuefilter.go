@@ -53,6 +53,23 @@ func newQueueFilter(in *api.QueueFilter, now time.Time) (*queueFilter, error) {
 	return f, nil
 }
 
+// may tells whether a recipient can match at all, from what costs nothing to compare.
+func (f *queueFilter) may(q *model.QueueMessage, r *model.QueueRcpt) bool {
+	in := f.in
+	switch {
+	case f.before != 0 && q.Created >= f.before, f.after != 0 && q.Created <= f.after:
+		return false
+	case f.nextBefore != 0 && r.Next >= f.nextBefore, f.nextAfter != 0 && r.Next <= f.nextAfter:
+		return false
+	case f.larger >= 0 && q.Size <= f.larger, f.smaller >= 0 && q.Size >= f.smaller:
+		return false
+	}
+	if _, domain, _ := model.SplitAddress(r.Address); in.Domain != "" && !strings.EqualFold(in.Domain, domain) {
+		return false
+	}
+	return matches(in.Sender, q.From) && matches(in.Recipient, r.Address)
+}
+
 // match tells whether a recipient is chosen. Who is not waiting for a next attempt (held, being
 // sent) is not chosen by its time.
 func (f *queueFilter) match(q *model.QueueMessage, r *model.QueueRcpt, row *api.QueueRow) bool {

@@ -283,6 +283,28 @@ func (q *Queue) cancel(a *attempt) {
 	q.unmark(a.entry.id, a.entry.numbers())
 }
 
+// Destination names what limits and rests of a recipient's mail go by.
+func (q *Queue) Destination(msg *model.QueueMessage, r *model.QueueRcpt) string {
+	return remote.Destination(q.route(msg, r), r.Domain)
+}
+
+// DownUntil is when a destination that rests is tried again; zero: it doesn't rest.
+func (q *Queue) DownUntil(destination string) time.Time {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if d := q.sched.dests[destination]; d != nil && d.down(q.Now()) {
+		return d.until
+	}
+	return time.Time{}
+}
+
+// Waiting is how many recipients are held in memory: due, being tried or being recorded.
+func (q *Queue) Waiting() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.sched.marks)
+}
+
 // Resume ends the rest of every destination, as when an administrator says "now".
 func (q *Queue) Resume() {
 	q.mu.Lock()

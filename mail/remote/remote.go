@@ -164,12 +164,23 @@ func (d *delivery) over(ctx context.Context, s *session) error {
 		s.end()
 		return err
 	}
-	if s.broken {
-		s.end()
+	if s.broken || !d.useful() {
+		s.quit()
 		return nil
 	}
 	d.c.pool.put(s)
 	return nil
+}
+
+// useful tells whether a server has taken or refused anything for good. One that says "later" to
+// everybody is not worth a connection that is kept.
+func (d *delivery) useful() bool {
+	for i := range d.results {
+		if d.results[i].Outcome != model.OutcomeDeferred {
+			return true
+		}
+	}
+	return false
 }
 
 func (d *delivery) transactions(s *session) error {

@@ -244,6 +244,10 @@ func (s *session) read(wait time.Duration, what string) (reply, error) {
 
 // quit says goodbye and closes. It waits for the answer only a moment.
 func (s *session) quit() {
+	if s.broken { // it would take QUIT for text
+		s.conn.Close()
+		return
+	}
 	s.conn.SetDeadline(time.Now().Add(quitTime))
 	s.w.WriteString("QUIT\r\n")
 	if s.w.Flush() == nil {

@@ -99,3 +99,18 @@ func (s *State) QueueScan(from model.QueueID, fn func(*model.QueueMessage, []mod
 	}
 	return messages.Error()
 }
+
+// QueueLength counts queued messages.
+func (s *State) QueueLength() (n int, err error) {
+	h := s.acquire()
+	defer h.release()
+	it, err := h.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceQueue}, UpperBound: []byte{spaceQueue + 1}})
+	if err != nil {
+		return 0, err
+	}
+	defer it.Close()
+	for it.First(); it.Valid(); it.Next() {
+		n++
+	}
+	return n, it.Error()
+}
