@@ -165,7 +165,9 @@ func (c *Controller) pin() error {
 	c.mu.Lock()
 	guest := c.guest
 	c.mu.Unlock()
-	if guest != nil && !slices.ContainsFunc(members, func(m Member) bool { return m.ID == guest.ID }) {
+	if guest != nil && guest.ID != f.Peer.ID {
+		// A witness with a new disk has its old name and another key.
+		members = slices.DeleteFunc(members, func(m Member) bool { return m.ID == guest.ID })
 		members = append(members, *guest)
 	}
 	return c.cfg.Link.SetMembers(members...)
