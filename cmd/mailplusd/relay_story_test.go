@@ -52,7 +52,9 @@ func startSmarthost(t *testing.T, wrapper bool, pass string) *smarthost {
 	return h
 }
 
-func (h *smarthost) addr() []string { return []string{"--host", "127.0.0.1", "--port", fmt.Sprint(h.port)} }
+func (h *smarthost) addr() []string {
+	return []string{"--host", "127.0.0.1", "--port", fmt.Sprint(h.port)}
+}
 
 // wait returns when the host has got what is wanted.
 func (h *smarthost) wait(d *process, want string) {

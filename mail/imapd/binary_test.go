@@ -51,16 +51,28 @@ func TestBinary(t *testing.T) {
 		{"FETCH 1 (FLAGS BINARY.SIZE[3])", "NO [UNKNOWN-CTE]"},
 		{"FETCH 1 BINARY.PEEK[9]", "* 1 FETCH (BINARY[9] NIL)\r\nOK"},
 		{"FETCH 1 BODY.PEEK[4]", "* 1 FETCH (BODY[4] {15}\r\n<p>plain\x80ly</p>)\r\nOK"}, // NUL is never sent in a literal
-		{"FETCH 1 BINARY[4]", "* 1 FETCH (FLAGS (\\Seen \\Recent))\r\n* 1 FETCH (BINARY[4] ~{15}\r\n<p>plain\x00ly</p>)\r\nOK"},
+		{"FETCH 1 BINARY.PEEK[4]", "* 1 FETCH (BINARY[4] ~{15}\r\n<p>plain\x00ly</p>)\r\nOK"},
 		{"FETCH 1 PREVIEW", "* 1 FETCH (PREVIEW {18}\r\nGrüße an alle=ZZ)\r\nOK"},
 		{"FETCH 1 PREVIEW (LAZY)", "* 1 FETCH (PREVIEW {"},
-		{"FETCH 1 BINARY[]<0.5>", "* 1 FETCH (BINARY[]<0> ~{5}\r\nFrom:)\r\nOK"},
+		{"FETCH 1 BINARY.PEEK[]<0.5>", "* 1 FETCH (BINARY[]<0> ~{5}\r\nFrom:)\r\nOK"},
 		{"FETCH 1 BINARY[1", "BAD"}, {"FETCH 1 BINARY", "BAD"}, {"FETCH 1 BINARY[HEADER]", "BAD"}, {"FETCH 1 BINARY.SIZE[1]<0.1>", "BAD"}, {"FETCH 1 BINARY[1.]", "BAD"}, {"FETCH 1 PREVIEW (FAST)", "BAD"},
 	} {
 		if got := c.raw(tc[0]); !strings.HasPrefix(got, tc[1]) {
 			t.Errorf("%s:\n got %q\nwant %q", tc[0], got, tc[1])
 		}
 	}
+}
+
+// TestBinarySeen: BINARY sets \Seen, BINARY.PEEK and BINARY.SIZE don't (RFC 3516 §4.2).
+func TestBinarySeen(t *testing.T) {
+	w := newWorld(t)
+	c := w.login("anna")
+	c.send("a", "APPEND INBOX "+lit8(parts))
+	c.ok("SELECT INBOX")
+	c.ok("FETCH 1 (BINARY.PEEK[2] BINARY.SIZE[2] PREVIEW)")
+	c.answers("SEARCH SEEN", "* SEARCH")
+	c.gets(`FLAGS (\Seen \Recent)`, "FETCH 1 BINARY[2]")
+	c.answers("SEARCH SEEN", "* SEARCH 1")
 }
 
 // TestObjectID is RFC 8474: a copy has the EMAILID of its original.
