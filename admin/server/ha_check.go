@@ -103,8 +103,12 @@ func (s *Server) conditions(ctx context.Context, h *HA, own nodeFacts, peer *tra
 	if peer != nil {
 		var f nodeFacts
 		json.Unmarshal(peer.Hello.Extra, &f)
-		add(f.Data.Free >= room(own.Mail), "storage", peer.ID, "the mail of this node has room on "+f.Data.String(),
-			fmt.Sprintf("%s of mail need %s free, and there is %s", sizeText(own.Mail), sizeText(room(own.Mail)), f.Data), "start the secondary with --data on a larger volume; mpctl ha invite lists them there")
+		if f.Data.Total == 0 {
+			out = append(out, api.Finding{Level: "warning", Check: "storage", Subject: peer.ID, Message: "the other node does not know how large its volume is", Remedy: "df, there"})
+		} else {
+			add(f.Data.Free >= room(own.Mail), "storage", peer.ID, "the mail of this node has room on "+f.Data.String(),
+				fmt.Sprintf("%s of mail need %s free, and there is %s", sizeText(own.Mail), sizeText(room(own.Mail)), f.Data), "start the secondary with --data on a larger volume; mpctl ha invite lists them there")
+		}
 		add(!f.Initialised && f.State == string(pair.Single), "empty", peer.ID, "the other node is empty and becomes the secondary", "the other node is set up already, or in a pair; its mail would be lost", "use a fresh node, or move its data directory away")
 		add(f.Formats == h.Formats, "version", peer.ID, "version "+peer.Hello.Version, fmt.Sprintf("the other node runs version %s (%s), this one %s (%s)", peer.Hello.Version, f.Formats, model.Version, h.Formats), "install the same version on both")
 		add(peer.Skew.Abs() < maxSkew, "clock", peer.ID, fmt.Sprintf("the clocks differ by %s", peer.Skew.Abs().Round(time.Millisecond)), fmt.Sprintf("the clocks differ by %s", peer.Skew.Abs().Round(time.Millisecond)), "set up time synchronisation on both: systemctl enable --now chrony")
