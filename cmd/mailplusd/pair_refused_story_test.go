@@ -75,8 +75,8 @@ func TestStoryPeerRefused(t *testing.T) {
 		code   int
 		want   []string
 	}{
-		{"newer formats", map[string]any{"state": "single", "formats": "log 99, state 99, level 99"}, nil, time.Hour, 3, []string{"version (stranger)", "log 99", "install the same version on both"}},
-		{"set up", map[string]any{"state": "single", "initialised": true, "formats": own}, nil, time.Hour, 3, []string{"set up already", "use a fresh node"}},
+		{"newer formats", map[string]any{"state": "single", "formats": "log 99, state 99, level 99"}, nil, time.Hour, 3, []string{"version (stranger)", "log 99"}},
+		{"set up", map[string]any{"state": "single", "initialised": true, "formats": own}, nil, time.Hour, 3, []string{"set up already"}},
 		{"in another pair", map[string]any{"state": "pair", "formats": own}, errors.New("this node is part of a pair already"), time.Hour, 3, []string{"part of a pair already", "mpctl ha precheck"}},
 		{"a token that has expired", map[string]any{"state": "single"}, nil, time.Nanosecond, 4, []string{"the token has expired or was used", "mpctl ha invite"}},
 	} {
