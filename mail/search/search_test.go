@@ -17,16 +17,17 @@ import (
 
 // world is a store with an index that runs.
 type world struct {
-	t      testing.TB
-	state  *state.State
-	log    *statetest.Log
-	bodies *segment.Store
-	store  *store.Store
-	ix     *Index
-	cfg    Config
-	dir    string
-	stop   func()
-	users  []model.AccountID
+	t       testing.TB
+	state   *state.State
+	log     *statetest.Log
+	bodies  *segment.Store
+	store   *store.Store
+	ix      *Index
+	cfg     Config
+	dir     string
+	maxOpen int
+	stop    func()
+	users   []model.AccountID
 }
 
 const alice = model.AccountID(7)
@@ -51,7 +52,7 @@ func newWorld(t testing.TB, cfg Config) *world {
 // start opens the index as a new process does.
 func (w *world) start() {
 	w.ix = New(Options{
-		Dir: w.dir, Source: w.store, Feed: w.state.Feed, Config: func() Config { return w.cfg },
+		Dir: w.dir, MaxOpen: w.maxOpen, Source: w.store, Feed: w.state.Feed, Config: func() Config { return w.cfg },
 		Users: func() ([]model.AccountID, error) { return w.users, nil },
 	})
 	w.ix.gather = time.Millisecond

@@ -283,8 +283,8 @@ func TestManyUsers(t *testing.T) {
 		}
 		w.users = append(w.users, id)
 	}
+	w.maxOpen = 3
 	w.start()
-	w.ix.o.MaxOpen = 3
 	w.eventually("every account is done", func() bool {
 		ready := 0
 		for _, s := range w.ix.Status() {
