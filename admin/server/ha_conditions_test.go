@@ -32,7 +32,6 @@ func TestPeerConditionsRefuse(t *testing.T) {
 		{name: "newer formats", facts: func(f *nodeFacts) { f.Formats = "log 9, state 9, level 9" }, want: "version 2.0 (log 9, state 9, level 9)", remedy: "same version"},
 		{name: "clock ahead", skew: time.Hour, want: "clocks differ by 1h0m0s", remedy: "chrony"},
 		{name: "clock behind", skew: -6 * time.Second, want: "clocks differ by 6s", remedy: "chrony"},
-		{name: "no room", facts: func(f *nodeFacts) { f.Data.Free = 1 << 10 }, want: "there is", remedy: "larger volume"},
 		{name: "another subnet", facts: func(f *nodeFacts) { f.Prefix = "198.51.100.2/24" }, want: "this node is in 192.0.2.0/24, the other in 198.51.100.0/24", remedy: "one subnet"},
 		{name: "another mask", facts: func(f *nodeFacts) { f.Prefix = "192.0.2.2/25" }, want: "the other in 192.0.2.0/25", remedy: "one subnet"},
 		{name: "no address", facts: func(f *nodeFacts) { f.Prefix = "" }, want: "no known subnet", remedy: "one subnet"},
