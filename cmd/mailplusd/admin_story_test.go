@@ -28,7 +28,7 @@ func TestStoryJobs(t *testing.T) {
 	d := newDaemon(t)
 	d.start()
 	d.fillBodies(5)
-	d.has("bodies   5", "storage", "verify")
+	d.has(`"bodies": 5`, "storage", "verify", "-o", "json")
 	d.has(`"segments"`, "storage", "compact", "-o", "json")
 	out := d.ok("storage", "verify", "--no-wait", "-o", "json")
 	var j struct {

@@ -140,7 +140,7 @@ func TestStoryFullText(t *testing.T) {
 	d.has("true", "service", "fts", "show", "-o", "json")
 	d.indexed("alice", "up to date", 3)
 	check("indexed")
-	d.has(`"fts": "running"`, "server", "list", "-o", "json")
+	d.until(`"fts": "running"`, "server", "list", "-o", "json")
 	d.has(`"indexed": 3`, "fts", "reindex", "alice", "-o", "json")
 	d.fails(7, "no user", "fts", "reindex", "nobody")
 	check("indexed anew")

@@ -62,7 +62,7 @@ func TestStoryPair(t *testing.T) {
 		if got := n.inbox("bob"); got != 40 {
 			t.Errorf("bob sees %d messages at %s", got, n.name)
 		}
-		n.has("bodies   41", "storage", "verify")
+		n.has(`"bodies": 41`, "storage", "verify", "-o", "json")
 		n.has("at the floating address", "log", "mail", "list", "--recipient", "alice")
 	}
 	// Settings, users and passwords from either node.

@@ -112,6 +112,10 @@ func runOnce(ctx context.Context, cfg Config) (err error) {
 	} {
 		started := time.Now()
 		if err := step.do(ctx); err != nil {
+			if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+				log.Info("stopping before everything was open", "step", step.name)
+				return nil
+			}
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
 		log.Debug("started", "step", step.name, "took", time.Since(started))
