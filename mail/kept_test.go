@@ -44,7 +44,7 @@ func TestPurgeExpunged(t *testing.T) {
 		leads = c.leads
 		before := len(log.Entries)
 		if err := s.PurgeExpunged(ctx, c.now); err != nil || left() != c.want {
-			t.Errorf("leads %v, day %v: %d are left, want %d: %v", c.leads, c.now.Sub(time.Now()), left(), c.want, err)
+			t.Errorf("leads %v, day %v: %d are left, want %d: %v", c.leads, time.Until(c.now), left(), c.want, err)
 		}
 		if made := len(log.Entries) - before; c.want == 0 && made != 2 || c.want > 0 && made != 0 {
 			t.Errorf("%s entries", fmt.Sprint(made))
