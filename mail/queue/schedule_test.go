@@ -312,8 +312,11 @@ func TestTriesAreRemembered(t *testing.T) {
 // Routes: recipients of different domains that go the same way are one attempt.
 func TestRoutes(t *testing.T) {
 	n := newNet()
+	var mu sync.Mutex
 	var got []remote.Job
 	n.answer = func(j remote.Job) remote.Result {
+		mu.Lock()
+		defer mu.Unlock()
 		got = append(got, j)
 		return remote.Result{Outcome: model.OutcomeDelivered, Code: 250}
 	}
@@ -335,6 +338,8 @@ func TestRoutes(t *testing.T) {
 	until(t, "sent", func() bool { return len(b.rows()) == 0 })
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	mu.Lock()
+	defer mu.Unlock()
 	if len(got) != 3 || n.tried["one.test"]+n.tried["two.test"] != 1 || n.tried["direct.test"] != 1 {
 		t.Errorf("%d results, attempts %v", len(got), n.tried)
 	}
