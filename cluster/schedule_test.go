@@ -111,7 +111,7 @@ func TestRandomSchedule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	length, err := time.ParseDuration(cmp.Or(os.Getenv("CLUSTER_SCHEDULE"), "10s"))
+	length, err := time.ParseDuration(cmp.Or(os.Getenv("CLUSTER_SCHEDULE"), "4s"))
 	if err != nil {
 		t.Fatal(err)
 	}
