@@ -128,7 +128,9 @@ func deflatePair(t testing.TB) (*Conn, net.Conn, *flate.Writer, io.Reader) {
 func TestCompressedLines(t *testing.T) {
 	c, client, w, r := deflatePair(t)
 	client.SetDeadline(time.Now().Add(20 * time.Second))
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		for {
 			line, err := c.ReadLine(1 << 16)
 			if err != nil {
@@ -152,6 +154,8 @@ func TestCompressedLines(t *testing.T) {
 	if _, err := io.ReadFull(r, got); err != nil || string(got) != want {
 		t.Fatalf("%v, %d octets", err, len(got))
 	}
+	client.Close()
+	<-done // reading belongs to one goroutine
 	if c.comp == nil || c.Buffered() != 0 {
 		t.Error("not compressed, or something is left")
 	}
