@@ -58,25 +58,9 @@ func (s *Server) complete(_ context.Context, _ *Call, in *api.CompleteIn) (out a
 			}
 			all = append(all, c.Name)
 		}
-	case "relayrule":
-		for _, r := range pic.Relays {
-			all = append(all, r.Name)
-		}
-	case "trusted":
-		list, err := s.trustedList(context.Background(), nil, &api.ListIn{})
-		if err != nil {
+	case "relayrule", "trusted", "relaydomain":
+		if all, err = s.completeRelay(in.Kind); err != nil {
 			return out, err
-		}
-		for _, t := range list {
-			all = append(all, t.Name)
-		}
-	case "relaydomain":
-		list, err := s.relayDomainList(context.Background(), nil, &api.ListIn{})
-		if err != nil {
-			return out, err
-		}
-		for _, d := range list {
-			all = append(all, d.Name)
 		}
 	case "interface":
 		all = append(all, "all")
@@ -107,4 +91,30 @@ func (s *Server) complete(_ context.Context, _ *Call, in *api.CompleteIn) (out a
 	}
 	slices.Sort(out.Values)
 	return out, nil
+}
+
+// completeRelay names what the lists of mail through other servers and for them hold.
+func (s *Server) completeRelay(kind string) (all []string, err error) {
+	ctx, every := context.Background(), &api.ListIn{}
+	switch kind {
+	case "relayrule":
+		list, lerr := s.relayRuleList(ctx, nil, every)
+		err = lerr
+		for _, r := range list {
+			all = append(all, r.Name)
+		}
+	case "trusted":
+		list, lerr := s.trustedList(ctx, nil, every)
+		err = lerr
+		for _, t := range list {
+			all = append(all, t.Name)
+		}
+	case "relaydomain":
+		list, lerr := s.relayDomainList(ctx, nil, every)
+		err = lerr
+		for _, d := range list {
+			all = append(all, d.Name)
+		}
+	}
+	return all, err
 }

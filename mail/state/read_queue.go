@@ -18,25 +18,7 @@ type Due struct {
 // DueBefore lists up to limit recipients whose next attempt is at or before the time, the
 // earliest first, and the time of the first one behind (0: none).
 func (s *State) DueBefore(at int64, limit int) (due []Due, next int64, err error) {
-	h := s.acquire()
-	defer h.release()
-	it, err := h.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceDue}, UpperBound: []byte{spaceDue + 1}})
-	if err != nil {
-		return nil, 0, err
-	}
-	defer it.Close()
-	for it.First(); it.Valid(); it.Next() {
-		d := Due{
-			At:    int64(binary.BigEndian.Uint64(it.Key()[1:])),
-			Queue: model.QueueID(binary.BigEndian.Uint64(it.Key()[9:])),
-			N:     binary.BigEndian.Uint32(it.Key()[17:]),
-		}
-		if d.At > at || len(due) == limit {
-			return due, d.At, it.Error()
-		}
-		due = append(due, d)
-	}
-	return due, 0, it.Error()
+	return s.DueFrom(Due{}, at, limit)
 }
 
 // Queued reads one queued message with its recipients; ErrNotFound when it is gone.
