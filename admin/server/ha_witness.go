@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"strings"
@@ -59,7 +60,32 @@ func (s *Server) haWitnessAdd(ctx context.Context, c *Call, in *api.HAWitnessAdd
 	if err != nil {
 		return api.HAWitnessOut{}, err
 	}
+	if !h.knownToWitness(ctx, w) {
+		c.Warn("the witness has not heard yet that both nodes are in sync: until then neither can go on alone; mpctl ha wait --for sync")
+	}
 	return s.witnessOf(ctx, h, w)
+}
+
+// witnessTime is how long an answer to ha witness add may wait for the witness to have heard both nodes.
+const witnessTime = 10 * time.Second
+
+// knownToWitness waits until the primary has taken w as its arbiter, and has told it that both nodes
+// are in sync; a node that serves alone has nothing to tell. Who pulls a plug the moment
+// after the answer must find the pair protected.
+func (h *HA) knownToWitness(ctx context.Context, w *pair.Member) bool {
+	ctx, cancel := context.WithTimeout(ctx, witnessTime)
+	defer cancel()
+	for {
+		f := h.Book.Facts()
+		if f.Witness != nil && bytes.Equal(f.Witness.Key, w.Key) && (f.State != pair.Paired || !f.Report) {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 func (s *Server) haWitnessRemove(ctx context.Context, c *Call, _ *op.None) (api.HAShowOut, error) {

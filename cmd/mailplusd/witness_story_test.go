@@ -49,7 +49,7 @@ func TestStoryWitness(t *testing.T) {
 	for _, n := range []*twin{a, b} {
 		n.until("it knows the witness", func() bool { return knows(n) })
 	}
-	a.ok("ha", "wait", "--for", "sync", "--timeout", "60")
+	a.has(`"in_sync":["a","b"]`, "ha", "witness", "show", "-o", "jsonl") // at once: the answer has waited for that
 	a.has("a", "ha", "witness", "show")
 	// It decides: the primary dies.
 	a.kill()
