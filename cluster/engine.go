@@ -50,8 +50,15 @@ func (n *Node) run() (*engine, error) {
 		gone:      make(chan struct{}),
 	}
 	e.trans, e.layer = newTransport(&n.cfg, n.ports)
+	net, _ := e.trans.(*network)
+	if net != nil {
+		net.has = n.has
+	}
 	r, err := newRaft(n.cfg.raft(), n.fsm, n.logs, &stable{logStore: n.store}, n.snaps, e.trans)
 	if err != nil {
+		if net != nil {
+			net.abort()
+		}
 		if c, ok := e.trans.(raft.WithClose); ok {
 			c.Close()
 		}

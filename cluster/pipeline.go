@@ -14,6 +14,8 @@ import (
 type network struct {
 	*raft.NetworkTransport
 	timeout time.Duration
+	has     func(*raft.InstallSnapshotRequest) bool // this node needs no such state; may be nil
+	done    chan struct{}                           // closed by abort
 
 	mu      sync.Mutex
 	pipes   map[*pipeline]struct{}
@@ -27,7 +29,7 @@ type pipeline struct {
 }
 
 func newNetwork(t *raft.NetworkTransport, timeout time.Duration) *network {
-	return &network{NetworkTransport: t, timeout: timeout, pipes: map[*pipeline]struct{}{}}
+	return &network{NetworkTransport: t, timeout: timeout, done: make(chan struct{}), pipes: map[*pipeline]struct{}{}}
 }
 
 // AppendEntriesPipeline opens a pipeline to a follower.
@@ -66,6 +68,9 @@ func (p *pipeline) Close() error {
 func (n *network) abort() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if !n.aborted {
+		close(n.done)
+	}
 	n.aborted = true
 	for p := range n.pipes {
 		p.AppendPipeline.Close()

@@ -242,7 +242,25 @@ type prober struct {
 	ok    int
 }
 
+// probes is how many connections a prober may have open.
+const probes = 24
+
+// run begins a connection at each tick, whether the ones before have been greeted or not: one that
+// was caught by the change of address waits, and the next may be served already.
 func (p *prober) run(s *site, stop <-chan struct{}) {
+	turn := make(chan struct{})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for range probes { // a thread of its own each, in the client's namespace
+		s.client.run(&wg, func() {
+			for range turn {
+				if greeted() {
+					p.greeted(time.Now())
+				}
+			}
+		})
+	}
+	defer close(turn)
 	t := time.NewTicker(p.every)
 	defer t.Stop()
 	for {
@@ -251,18 +269,21 @@ func (p *prober) run(s *site, stop <-chan struct{}) {
 			return
 		case <-t.C:
 		}
-		if !greeted() {
-			continue
+		select {
+		case turn <- struct{}{}:
+		default: // all wait
 		}
-		now := time.Now()
-		p.mu.Lock()
-		if !p.last.IsZero() {
-			p.worst = max(p.worst, now.Sub(p.last))
-		}
-		p.last = now
-		p.ok++
-		p.mu.Unlock()
 	}
+}
+
+func (p *prober) greeted(at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.last.IsZero() {
+		p.worst = max(p.worst, at.Sub(p.last))
+	}
+	p.last = at
+	p.ok++
 }
 
 func (p *prober) count() int {

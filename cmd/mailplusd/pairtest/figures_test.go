@@ -50,7 +50,7 @@ func row(event string, all []time.Duration) string {
 func outages(t *testing.T, event string, o siteOptions, n int, before, after func(*site)) string {
 	s := newSite(t, o)
 	s.form()
-	p := &prober{every: 2 * time.Millisecond}
+	p := &prober{every: 3 * time.Millisecond}
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	s.client.run(&wg, func() { p.run(s, stop) })
