@@ -70,6 +70,7 @@ type Controller struct {
 
 	wake   chan struct{}
 	renew  chan struct{}
+	ask    chan struct{} // the other node's promise is needed now, not at the next frame
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }
@@ -93,7 +94,7 @@ func New(cfg Config) (*Controller, error) {
 	rand.Read(id[:])
 	c := &Controller{
 		cfg: cfg, log: cfg.Logger, now: cfg.Now, instance: hex.EncodeToString(id[:]), started: cfg.Now(),
-		wake: make(chan struct{}, 1), renew: make(chan struct{}, 1), missing: -1, lastTry: map[string]time.Duration{}, said: map[string]time.Duration{},
+		wake: make(chan struct{}, 1), renew: make(chan struct{}, 1), ask: make(chan struct{}, 1), missing: -1, lastTry: map[string]time.Duration{}, said: map[string]time.Duration{},
 	}
 	c.lease = lease.NewPrimary(cfg.Timing.Settings)
 	c.promise = lease.NewSecondary(cfg.Timing.Settings, 0, c.started)

@@ -34,6 +34,10 @@ func (c *Controller) align(f Facts) {
 		c.lease.Solo(key(f))
 	case f.State == Paired && mine:
 		c.lease.Pair(key(f))
+		select {
+		case c.ask <- struct{}{}:
+		default:
+		}
 	default:
 		c.lease.StepDown()
 	}
@@ -70,7 +74,7 @@ func (c *Controller) leaseLoop(ctx context.Context) {
 		}
 	}()
 	wait := c.cfg.Timing.Frame
-	for c.pause(ctx, wait) {
+	for c.untilFrame(ctx, wait) {
 		wait = c.cfg.Timing.Frame
 		now := c.now()
 		c.mu.Lock()
@@ -118,6 +122,20 @@ func (c *Controller) leaseLoop(ctx context.Context) {
 	}
 }
 
+// untilFrame waits for the next frame: d, or until this node has become the primary, which without a
+// promise has no address. False when ctx ends.
+func (c *Controller) untilFrame(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+	case <-c.ask:
+	}
+	return true
+}
+
 // readAcks takes the answers until the connection ends. Without one for a term it is given up.
 func (c *Controller) readAcks(conn net.Conn) {
 	defer conn.Close()
@@ -134,6 +152,7 @@ func (c *Controller) readAcks(conn net.Conn) {
 		}
 		now := c.now()
 		c.mu.Lock()
+		_, before := c.lease.Until(now)
 		longer := c.lease.Ack(frame)
 		if longer {
 			c.detect.Heard(now)
@@ -142,6 +161,9 @@ func (c *Controller) readAcks(conn net.Conn) {
 		c.mu.Unlock()
 		if longer {
 			c.kickRenew()
+			if !before {
+				c.kick() // the address may be taken
+			}
 		}
 	}
 }
