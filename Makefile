@@ -7,7 +7,7 @@ DESTDIR ?=
 VERSION := $(shell sed -n 's/.*Version *= "\(.*\)"/\1/p' mail/model/version.go)
 export CGO_ENABLED ?= 0
 
-.PHONY: chaos bench-failover bench-pair demo-pair bench-idle bench-restart all build run test unit stories race fuzz bench bench-peers check lint docs install deb tools clean
+.PHONY: chaos bench-send bench-failover bench-pair demo-pair bench-idle bench-restart all build run test unit stories race fuzz bench bench-peers check lint docs install deb tools clean
 
 all: build
 
@@ -61,6 +61,10 @@ bench:
 # Beside Debian's Postfix and Dovecot, in one run on this machine (root: installs and starts them on loopback).
 bench-peers: build
 	packaging/bench-peers.sh
+
+# Sending to fifty other servers beside Postfix, and what 100,000 queued messages cost (QUEUED=n); needs root.
+bench-send: build
+	packaging/bench-send.sh
 
 # A synchronous pair beside one node, on loopback in one run.
 bench-pair: build

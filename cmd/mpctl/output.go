@@ -1,15 +1,18 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"reflect"
 	"strings"
 	"text/tabwriter"
+	"unicode/utf8"
 
 	"mailplusd/admin/op"
 
@@ -29,14 +32,19 @@ func validOutput(o string) bool {
 	return false
 }
 
-// print writes a result in the chosen form.
+// print writes a result in the chosen form, in few calls: a list may have 100,000 rows.
 func (g *globals) print(o op.Any, raw json.RawMessage) error {
+	w := bufio.NewWriterSize(os.Stdout, 64<<10)
+	return errors.Join(g.printTo(w, o, raw), w.Flush())
+}
+
+func (g *globals) printTo(w io.Writer, o op.Any, raw json.RawMessage) error {
 	if text, ok := rawText(o, raw); ok && (g.output == "table" || g.output == "wide") {
-		_, err := io.WriteString(os.Stdout, text)
+		_, err := io.WriteString(w, text)
 		return err
 	}
 	if view := views[o.Name()]; view != nil && (g.output == "table" || g.output == "wide") {
-		return view(os.Stdout, raw, g.output == "wide")
+		return view(w, raw, g.output == "wide")
 	}
 	rows, cols, list := rowsOf(o, raw)
 	if g.filter != "" {
@@ -61,11 +69,14 @@ func (g *globals) print(o op.Any, raw json.RawMessage) error {
 		if err := json.Indent(&b, raw, "", "  "); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintln(os.Stdout, b.String())
+		b.WriteByte('\n')
+		_, err := b.WriteTo(w)
 		return err
 	case "jsonl":
 		for _, r := range rows {
-			fmt.Fprintln(os.Stdout, string(r.raw))
+			if _, err := fmt.Fprintf(w, "%s\n", r.raw); err != nil {
+				return err
+			}
 		}
 		return nil
 	case "yaml":
@@ -73,27 +84,36 @@ func (g *globals) print(o op.Any, raw json.RawMessage) error {
 		if err := json.Unmarshal(raw, &v); err != nil {
 			return err
 		}
-		return yaml.NewEncoder(os.Stdout).Encode(v)
+		return yaml.NewEncoder(w).Encode(v)
 	case "csv":
-		return writeCSV(cols, rows)
+		return writeCSV(w, cols, rows)
 	case "name":
 		for _, r := range rows {
 			if len(cols) > 0 {
-				fmt.Fprintln(os.Stdout, r.text(cols[0].Name))
+				fmt.Fprintln(w, r.text(cols[0].Name))
 			}
 		}
 		return nil
 	}
 	if !list && len(rows) == 1 {
-		return g.writeRecord(cols, rows[0])
+		return g.writeRecord(w, cols, rows[0])
 	}
-	return g.writeTable(cols, rows)
+	return g.writeTable(w, cols, rows)
 }
 
 // row is one object of a result.
 type row struct {
 	raw json.RawMessage
-	m   map[string]any
+	m   map[string]any // see fields
+}
+
+// fields gives the object's fields, decoded when they are asked for.
+func (r *row) fields() map[string]any {
+	if r.m == nil {
+		r.m = map[string]any{}
+		json.Unmarshal(r.raw, &r.m)
+	}
+	return r.m
 }
 
 func objects(rows []row) []json.RawMessage {
@@ -104,8 +124,8 @@ func objects(rows []row) []json.RawMessage {
 	return out
 }
 
-func (r row) text(name string) string {
-	switch v := r.m[name].(type) {
+func (r *row) text(name string) string {
+	switch v := r.fields()[name].(type) {
 	case nil:
 		return ""
 	case bool:
@@ -155,17 +175,11 @@ func rowsOf(o op.Any, raw json.RawMessage) (rows []row, cols []op.Column, list b
 		var all []json.RawMessage
 		json.Unmarshal(raw, &all)
 		for _, x := range all {
-			rows = append(rows, newRow(x))
+			rows = append(rows, row{raw: x})
 		}
 		return rows, cols, true
 	}
-	return []row{newRow(raw)}, cols, false
-}
-
-func newRow(raw json.RawMessage) row {
-	r := row{raw: raw}
-	json.Unmarshal(raw, &r.m)
-	return r
+	return []row{{raw: raw}}, cols, false
 }
 
 // rawText is the text of a result that is one, such as an exported file.
@@ -177,7 +191,7 @@ func rawText(o op.Any, raw json.RawMessage) (string, bool) {
 	for _, sf := range reflect.VisibleFields(t) {
 		if sf.Tag.Get("raw") == "true" {
 			name, _, _ := strings.Cut(sf.Tag.Get("json"), ",")
-			s, ok := newRow(raw).m[name].(string)
+			s, ok := (&row{raw: raw}).fields()[name].(string)
 			return s, ok
 		}
 	}
@@ -194,9 +208,9 @@ func (g *globals) shown(cols []op.Column) []op.Column {
 	return out
 }
 
-func (g *globals) writeTable(cols []op.Column, rows []row) error {
+func (g *globals) writeTable(out io.Writer, cols []op.Column, rows []row) error {
 	cols = g.shown(cols)
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	var head []string
 	for _, c := range cols {
 		head = append(head, c.Title)
@@ -220,26 +234,26 @@ func oneLine(s string, wide bool) string {
 		}
 		return r
 	}, s)
-	if r := []rune(s); !wide && len(r) > 80 {
-		return string(r[:79]) + "…"
+	if wide || utf8.RuneCountInString(s) <= 80 {
+		return s
 	}
-	return s
+	return string([]rune(s)[:79]) + "…"
 }
 
 // writeRecord shows one object, a line per field.
-func (g *globals) writeRecord(cols []op.Column, r row) error {
+func (g *globals) writeRecord(out io.Writer, cols []op.Column, r row) error {
 	if len(cols) == 0 {
 		return nil
 	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, c := range cols {
 		fmt.Fprintf(w, "%s\t%s\n", strings.ToLower(c.Title), oneLine(r.text(c.Name), true))
 	}
 	return w.Flush()
 }
 
-func writeCSV(cols []op.Column, rows []row) error {
-	w := csv.NewWriter(os.Stdout)
+func writeCSV(out io.Writer, cols []op.Column, rows []row) error {
+	w := csv.NewWriter(out)
 	var head []string
 	for _, c := range cols {
 		head = append(head, c.Name)
@@ -263,7 +277,7 @@ func (g *globals) printRow(o op.Any, raw json.RawMessage, first bool) error {
 		return err
 	}
 	cols := g.shown(op.Columns(o.Out()))
-	r := newRow(raw)
+	r := &row{raw: raw}
 	var cells []string
 	for _, c := range cols {
 		cells = append(cells, oneLine(r.text(c.Name), g.output == "wide"))
@@ -278,7 +292,7 @@ func (g *globals) printBulk(raw json.RawMessage, first bool) error {
 		_, err := fmt.Fprintln(os.Stdout, string(raw))
 		return err
 	}
-	r := newRow(raw)
+	r := &row{raw: raw}
 	line := fmt.Sprintf("%s\t%s\t%s", r.text("row"), r.text("key"), r.text("status"))
 	if why := r.text("error"); why != "" {
 		line += "\t" + oneLine(why, true)
