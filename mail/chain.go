@@ -32,6 +32,8 @@ var Chain = flow.Chain{
 		Help: "header, parts and nesting within their limits; 554 5.6.0"},
 	{Name: "hops", Phase: flow.Data, For: flow.In | flow.Out, Check: hops,
 		Help: "more Received fields than allowed: a loop; 554 5.4.6"},
+	{Name: "dkim-sign", Phase: flow.Commit, For: flow.Out | flow.Own, Check: dkimSign,
+		Help: "what leaves is signed for the domain in From, where signing is on (RFC 6376)"},
 }
 
 func declaredSize(_ context.Context, e *flow.Envelope, _ *flow.Recipient) flow.Verdict {
@@ -52,7 +54,7 @@ func senderRights(_ context.Context, e *flow.Envelope, _ *flow.Recipient) flow.V
 		return flow.Verdict{}
 	case e.Trusted && d.SkipTrusted: // R7.32
 		return flow.Verdict{}
-	case e.Actor != nil && mayUse(e):
+	case e.Actor != nil && owns(e, e.From.String()):
 		return flow.Verdict{}
 	}
 	who := "nobody has logged in"
@@ -62,8 +64,8 @@ func senderRights(_ context.Context, e *flow.Envelope, _ *flow.Recipient) flow.V
 	return flow.Refuse(553, 5, 7, 1, "Sender address rejected: not owned by the login", e.From.String()+", "+who)
 }
 
-func mayUse(e *flow.Envelope) bool {
-	address := e.From.String()
+// owns tells whether an address belongs to the login.
+func owns(e *flow.Envelope, address string) bool {
 	if a := e.Directory.Address(address); a != nil && a.ID == e.Actor.ID {
 		return true
 	}

@@ -20,6 +20,7 @@ import (
 	"mailplusd/mail/pop3d"
 	"mailplusd/mail/queue"
 	"mailplusd/mail/search"
+	"mailplusd/mail/sender"
 	"mailplusd/mail/smtpd"
 	"mailplusd/mail/state"
 	"mailplusd/mail/store"
@@ -62,6 +63,7 @@ type Server struct {
 	MailLog   *maillog.Log
 	Keyring   *certs.Keyring
 	Vault     *vault.Vault // keys of the secrets in the settings
+	Signer    *sender.Signer
 	Queue     *queue.Queue
 	Listeners *Listeners
 	Commit    *commit.Committer
@@ -103,7 +105,8 @@ func New(o Options) (*Server, error) {
 	}
 	s.Keyring = certs.NewKeyring()
 	s.Login = s.newLogin(o.ShareLogin)
-	s.Commit = &commit.Committer{Store: s.Store, Log: s.MailLog, Now: time.Now}
+	s.Signer = &sender.Signer{Unseal: s.Vault.Unseal}
+	s.Commit = &commit.Committer{Chain: Chain, Store: s.Store, Log: s.MailLog, Now: time.Now, Sign: s.sign}
 	s.newQueue(o.Node)
 	s.newSearch(filepath.Join(o.Data, "search"))
 	s.newProtocols()

@@ -144,7 +144,11 @@ func Trace(ctx context.Context, e *flow.Envelope, rcpts []string, tell func(phas
 	}
 	phase = flow.Data
 	e.Facts = flow.Inspect(e.Body, e.Settings)
+	if v := Chain.Run(ctx, phase, e, nil); v.Action != flow.Pass {
+		return
+	}
+	phase = flow.Commit
 	if v := Chain.Run(ctx, phase, e, nil); v.Action == flow.Pass {
-		tell("commit", "deliver", "would be stored")
+		tell(string(phase), "deliver", "would be stored")
 	}
 }

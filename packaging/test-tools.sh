@@ -6,6 +6,7 @@ for w in $want; do
 	prog=${w%%:*} pkg=${w##*:}
 	PATH=$PATH:/usr/sbin:/sbin command -v "$prog" >/dev/null 2>&1 || missing="$missing $pkg"
 done
+/usr/bin/python3 -c "import dkim, nacl" 2>/dev/null || missing="$missing python3-dkim python3-nacl"
 perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then

@@ -49,10 +49,16 @@ var errNXDomain = errors.New("does not exist")
 func (r resolver) ask(ctx context.Context, name string, kind uint16) ([]dns.RR, error) {
 	m := new(dns.Msg)
 	m.SetQuestion(dns.Fqdn(name), kind)
+	m.SetEdns0(1232, false)
 	err := errors.New("no DNS server is known")
 	for _, srv := range r.servers {
 		var resp *dns.Msg
-		if resp, _, err = (&dns.Client{Timeout: 2 * time.Second}).ExchangeContext(ctx, m, srv); err != nil {
+		client := &dns.Client{Timeout: 2 * time.Second}
+		if resp, _, err = client.ExchangeContext(ctx, m, srv); err == nil && resp.Truncated {
+			client.Net = "tcp"
+			resp, _, err = client.ExchangeContext(ctx, m, srv)
+		}
+		if err != nil {
 			err = fmt.Errorf("DNS server %s does not answer", srv)
 			continue
 		}
@@ -154,14 +160,15 @@ func (s *Server) checkDNS(ctx context.Context, _ *Call, in *api.CheckDNSIn) ([]a
 	f := findings{}
 	if in.Domain != "" {
 		s.dnsOf(ctx, &f, asciiDomain(in.Domain))
+		s.dkimRecords(ctx, &f, asciiDomain(in.Domain))
 		return f, nil
 	}
 	s.hostDNS(ctx, &f)
 	domains, err := s.domainList(ctx, nil, &api.ListIn{})
 	for _, d := range domains {
-		s.dnsOf(ctx, &f, d.Name)
-		for _, a := range d.Additional {
-			s.dnsOf(ctx, &f, a)
+		for _, name := range append([]string{d.Name}, d.Additional...) {
+			s.dnsOf(ctx, &f, name)
+			s.dkimRecords(ctx, &f, name)
 		}
 	}
 	return f, err

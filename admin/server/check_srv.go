@@ -25,7 +25,7 @@ func (s *Server) clientRecords(ctx context.Context, f *findings, domain string) 
 	set := s.mail.State.Current()
 	r, remedy := s.resolver(), "mpctl domain dns-records "+domain
 	want := map[string]string{} // name → port and host
-	for _, rec := range dnsRecords(set, nil, domain, nil) {
+	for _, rec := range dnsRecords(set, domain, nil) {
 		if rec.Type == "SRV" {
 			want[rec.Name] = rec.Value
 		}

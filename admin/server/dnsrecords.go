@@ -49,10 +49,18 @@ func (s *Server) domainDNSRecords(_ context.Context, c *Call, in *api.DNSRecords
 			c.Warn("%s is a private address: behind NAT give the public one with --address", ip)
 		}
 	}
+	keys, err := getDKIM(s.mail.State, d.Name)
+	if err != nil {
+		return nil, err
+	}
+	if len(keys.Signing()) == 0 {
+		c.Warn("outgoing mail of %s is not signed: mpctl domain dkim enable %s", d.Name, d.Name)
+	}
 	out := []api.RecordRow{}
-	for _, r := range dnsRecords(s.mail.State.Current(), d, asciiDomain(in.Name), ips) {
+	for _, r := range append(dnsRecords(s.mail.State.Current(), asciiDomain(in.Name), ips), s.keyRecords(keys, asciiDomain(in.Name))...) {
 		out = append(out, api.RecordRow(r))
 	}
+	sort.SliceStable(out, func(i, j int) bool { return typeOrder[out[i].Type] < typeOrder[out[j].Type] })
 	return out, nil
 }
 
@@ -69,7 +77,7 @@ type Record struct {
 }
 
 // dnsRecords is the complete set for a domain (R2.14, R2.41): address, MX, SPF, and SRV records for clients (RFC 6186).
-func dnsRecords(set *model.Settings, d *model.Domain, name string, public []netip.Addr) []Record {
+func dnsRecords(set *model.Settings, name string, public []netip.Addr) []Record {
 	host := set.System.Hostname
 	var out []Record
 	for _, ip := range public {
@@ -95,7 +103,18 @@ func dnsRecords(set *model.Settings, d *model.Domain, name string, public []neti
 		}
 		out = append(out, Record{Type: "SRV", Name: "_autodiscover._tcp." + name, Value: srvValue(port, host), TTL: 3600})
 	}
-	sort.SliceStable(out, func(i, j int) bool { return typeOrder[out[i].Type] < typeOrder[out[j].Type] })
+	return out
+}
+
+// keyRecords publish the keys of signatures (R8.32, R8.33): of those that sign, that are going to, and
+// of old ones as long as mail that they have signed may be on its way.
+func (s *Server) keyRecords(d *model.DKIM, name string) (out []Record) {
+	for i := range d.Keys {
+		k := &d.Keys[i]
+		if is, _ := s.dkimState(d, k); is != "done" {
+			out = append(out, Record{Type: "TXT", Name: model.DKIMRecordName(k.Selector, name), Value: k.Record(), TTL: 3600})
+		}
+	}
 	return out
 }
 

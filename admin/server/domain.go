@@ -115,6 +115,9 @@ func (s *Server) domainSet(ctx context.Context, c *Call, in *api.DomainSetIn) (r
 		diffRows(c, before, row)
 		return err
 	})
+	if err == nil && in.Rename != nil {
+		c.Warn("publish the DNS records under the new name, those of DKIM too: mpctl domain dns-records %s", row.Name)
+	}
 	return row, err
 }
 
@@ -198,8 +201,20 @@ func renameDomain(tx *state.Tx, d *model.Domain, to string) error {
 	if err != nil {
 		return err
 	}
+	keys, err := state.DKIM.List(tx, old)
+	if err != nil {
+		return err
+	}
 	if err := removeDomain(tx, d); err != nil {
 		return err
+	}
+	for _, k := range keys { // the new name needs its own TXT records
+		if k.Domain == old {
+			k.Domain = to
+			if err := state.DKIM.Put(tx, k); err != nil {
+				return err
+			}
+		}
 	}
 	d.Name = to
 	d.Additional = slices.DeleteFunc(d.Additional, func(a string) bool { return a == to })
@@ -246,6 +261,13 @@ func removeDomain(tx *state.Tx, d *model.Domain) error {
 	}
 	for _, a := range aliases {
 		if err := state.Aliases.Delete(tx, a.Domain+"/"+a.Name); err != nil {
+			return err
+		}
+	}
+	if has, err := state.DKIM.Has(tx, d.Name); err != nil {
+		return err
+	} else if has {
+		if err := state.DKIM.Delete(tx, d.Name); err != nil {
 			return err
 		}
 	}

@@ -27,6 +27,8 @@ var nouns = []struct {
 	{row: model.Domain{}, words: "domain", excused: map[string]string{"Created": "a fact",
 		"Additional": "read by the directory; the noun `domain additional` is to come", "CatchAll": "read by route; the noun `domain catchall` is to come"}},
 	{row: model.DomainUser{}, words: "domain user", named: map[string]string{"Locals": "addresses"}},
+	{row: model.DKIM{}, words: "domain dkim", named: map[string]string{"Enabled": "domain dkim enable", "Keys": "key"}},
+	{row: model.DKIMKey{}, words: "domain dkim", excused: map[string]string{"Created": "a fact", "Retired": "a fact"}, named: map[string]string{"Public": "key", "Private": "key"}},
 	{row: model.Alias{}, words: "domain alias", excused: map[string]string{"Created": "a fact"}},
 	{row: model.Certificate{}, words: "cert", excused: map[string]string{"Created": "a fact", "Source": "follows from the verb: import or renew"}},
 	{row: model.RelayRule{}, words: "relay rule", excused: map[string]string{"Created": "a fact"}},

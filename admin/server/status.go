@@ -55,6 +55,7 @@ func (s *Server) status(context.Context, *Call, *op.None) (api.StatusOut, error)
 	if pic.Used > pic.Seats || pic.Wanting > 0 {
 		out.Alerts = append(out.Alerts, fmt.Sprintf("%d seats are missing: mpctl license add KEY --accept-terms", pic.Used-pic.Seats+pic.Wanting))
 	}
+	out.Alerts = append(out.Alerts, s.unsigned()...)
 	if cs.Leader == "" {
 		out.Alerts = append(out.Alerts, "no leader: nothing can be stored")
 	}

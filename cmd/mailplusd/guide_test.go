@@ -122,6 +122,19 @@ var guidePages = map[string]func(t *testing.T, d *process, page string){
 		})
 		d.has("partner@elsewhere.example", "domain", "alias", "list", "example.org")
 	},
+	"sign-mail.md": func(t *testing.T, d *process, page string) {
+		pem, err := exec.Command("openssl", "genrsa", "2048").Output()
+		if err != nil {
+			t.Skip("openssl is not installed")
+		}
+		d.ok("config", "set", "network.resolvers="+resolver(t, "example.test. 60 IN MX 0 mail.example.test.\n"))
+		runGuide(t, d, page, fixtures(t, map[string]string{"old-server.pem": string(pem)}), nil, nil)
+		for _, r := range d.dkim("example.test") {
+			if want := map[string]string{"old": "signs", "ed": "signs", "2026b": "old"}[r.Selector]; r.State != want {
+				t.Errorf("at the end: %+v, want %q", r, want)
+			}
+		}
+	},
 	"search.md": func(t *testing.T, d *process, page string) {
 		d.carol(t)
 		runGuide(t, d, page, fixtures(t, nil), nil, nil)

@@ -22,9 +22,12 @@ import (
 
 // Committer commits envelopes.
 type Committer struct {
+	Chain flow.Chain // its commit phase is asked
 	Store *store.Store
 	Log   maillog.Emitter
 	Now   func() time.Time
+	// Sign gives the fields that sign a message: head, fields that are put in front of it, then text.
+	Sign func(e *flow.Envelope, head, text []byte) []byte
 }
 
 // Plan is what an envelope comes to: who gets it here, and who elsewhere.
@@ -79,14 +82,22 @@ func MakePlan(e *flow.Envelope, use model.SpecialUse) Plan {
 // Commit stores the message of an envelope. sp is used up, whatever the outcome. with is
 // applied in the same entry. The error is store.ErrNoSpace, store.ErrUnavailable or a refusal.
 func (c *Committer) Commit(ctx context.Context, e *flow.Envelope, sp *segment.Spool, use model.SpecialUse, with ...state.Operation) (state.Delivered, error) {
-	plan := MakePlan(e, use)
-	trace := c.trace(e)
-	meta, err := c.Store.Summarize(trace, sp)
-	if err != nil {
+	if v := c.Chain.Run(ctx, flow.Commit, e, nil); v.Action != flow.Pass {
 		sp.Abort()
-		return state.Delivered{}, err
+		return state.Delivered{}, fmt.Errorf("%w: %s", store.ErrUnavailable, v)
 	}
-	same, err := c.likeness(e, sp)
+	plan := MakePlan(e, use)
+	same, err := c.likeness(e, sp) // of what was received
+	if err == nil && len(e.Sign) > 0 {
+		sp, err = c.sevenBit(e, sp)
+	}
+	var trace, meta []byte
+	if err == nil {
+		trace, err = c.trace(e, sp)
+	}
+	if err == nil {
+		meta, err = c.Store.Summarize(trace, sp)
+	}
 	if err != nil {
 		sp.Abort()
 		return state.Delivered{}, err
@@ -154,10 +165,19 @@ func returnPath(e *flow.Envelope) string {
 	return "Return-Path: <" + e.From.String() + ">\r\n"
 }
 
-// trace makes the header fields that are put in front.
-func (c *Committer) trace(e *flow.Envelope) []byte {
+// trace makes the header fields that are put in front, signatures among them.
+func (c *Committer) trace(e *flow.Envelope, sp *segment.Spool) ([]byte, error) {
 	var b strings.Builder
 	b.WriteString(returnPath(e))
+	added := c.added(e)
+	if len(e.Sign) > 0 {
+		text, release, err := sp.Bytes()
+		if err != nil {
+			return nil, err
+		}
+		b.Write(c.Sign(e, added, text))
+		release()
+	}
 	if e.Direction != flow.Own {
 		r := message.Received{
 			From: e.Helo, FromIP: e.Client, By: e.Settings.System.Hostname, With: e.Proto, TLS: e.TLS, ID: e.ID, At: c.Now(),
@@ -167,16 +187,24 @@ func (c *Committer) trace(e *flow.Envelope) []byte {
 		}
 		b.WriteString(r.String())
 	}
-	if e.Direction == flow.Out { // RFC 6409 §8
-		if e.Facts.MessageID == "" {
-			fmt.Fprintf(&b, "Message-ID: <%s@%s>\r\n", e.ID, e.Settings.System.Hostname)
-		}
-		if !e.Facts.HasDate {
-			fmt.Fprintf(&b, "Date: %s\r\n", c.Now().Format(time.RFC1123Z))
-		}
-		if !e.Facts.HasFrom && !e.From.IsNull() {
-			fmt.Fprintf(&b, "From: %s\r\n", e.From.String())
-		}
+	b.Write(added)
+	return []byte(b.String()), nil
+}
+
+// added are the fields that a submitted message lacks (RFC 6409 §8).
+func (c *Committer) added(e *flow.Envelope) []byte {
+	if e.Direction != flow.Out {
+		return nil
+	}
+	var b strings.Builder
+	if e.Facts.MessageID == "" {
+		fmt.Fprintf(&b, "Message-ID: <%s@%s>\r\n", e.ID, e.Settings.System.Hostname)
+	}
+	if !e.Facts.HasDate {
+		fmt.Fprintf(&b, "Date: %s\r\n", c.Now().Format(time.RFC1123Z))
+	}
+	if !e.Facts.HasFrom && !e.From.IsNull() {
+		fmt.Fprintf(&b, "From: %s\r\n", e.From.String())
 	}
 	return []byte(b.String())
 }

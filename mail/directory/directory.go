@@ -61,6 +61,7 @@ type Picture struct {
 	Relayed   map[string]bool          // domains that are taken and passed on to their own servers
 	Relays    []*model.RelayRule       // by name
 	External  []string                 // external postmasters, when they are enabled
+	dkim      map[string]*model.DKIM   // by domain
 	byName    map[string]*Account
 	byID      map[model.AccountID]*Account
 	byAddress map[string]*Account
@@ -137,6 +138,9 @@ func Draw(r state.Reader, now time.Time) (*Picture, error) {
 	}
 	if set.Delivery.Postmaster {
 		p.External = set.Delivery.Postmasters
+	}
+	if err := p.addDKIM(r); err != nil {
+		return nil, err
 	}
 	return p, p.addRelays(r)
 }

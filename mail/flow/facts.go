@@ -13,8 +13,9 @@ type Facts struct {
 	Subject   string // decoded
 	HasDate   bool
 	HasFrom   bool
-	Hops      int    // Received fields (RFC 5321 §6.3)
-	TooDeep   string // why the structure passes a limit; empty: it doesn't
+	Author    message.Address // the first address in From; zero: there is none, or more than one From
+	Hops      int             // Received fields (RFC 5321 §6.3)
+	TooDeep   string          // why the structure passes a limit; empty: it doesn't
 }
 
 // Inspect reads a message's facts within the limits of the settings.
@@ -26,10 +27,28 @@ func Inspect(raw []byte, set *model.Settings) Facts {
 		MessageID: h.Get("Message-ID"), Subject: message.Decode(h.Get("Subject")), HasDate: h.Has("Date"), HasFrom: h.Has("From"),
 		Hops: h.Count("Received"), TooDeep: t.Limit,
 	}
+	if h.Count("From") == 1 {
+		f.Author = author(h.Get("From"))
+	}
 	if h.Truncated {
 		f.TooDeep = "it has more header fields than allowed"
 	}
 	return f
+}
+
+// author is the first mailbox of a From field.
+func author(from string) message.Address {
+	for _, m := range message.ParseAddresses(from) {
+		if m.IsGroup || m.Host == "" {
+			continue
+		}
+		a, err := message.ParseMailbox(message.Address{Local: m.Local, Domain: m.Host}.String(), true)
+		if err != nil {
+			break
+		}
+		return a
+	}
+	return message.Address{}
 }
 
 // InNetworks tells whether an address is in one of the networks of a setting.

@@ -13,6 +13,7 @@ import (
 	"mailplusd/mail/message"
 	"mailplusd/mail/model"
 	"mailplusd/mail/route"
+	"mailplusd/mail/sender"
 )
 
 // Phase is when a stage is asked.
@@ -65,13 +66,26 @@ type Envelope struct {
 	Rcpts    []*Recipient
 	Excess   bool // recipients beyond the limit were offered: the message is refused whole
 
-	Body  []byte           // as it was received, before trace headers are put in front
-	Facts Facts            // known from Data on
-	Use   model.SpecialUse // mailbox of local deliveries: Inbox, or Junk by verdict
+	Body  []byte             // as it was received, before trace headers are put in front
+	Facts Facts              // known from Data on
+	Use   model.SpecialUse   // mailbox of local deliveries: Inbox, or Junk by verdict
+	Sign  []sender.Signature // to put in front of it
 
 	Settings  *model.Settings
 	Directory *directory.Picture
 	Trace     func(stage string, v Verdict) // nil outside flow trace
+}
+
+// Leaves tells whether the message goes to another server for some recipient.
+func (e *Envelope) Leaves() bool {
+	for _, r := range e.Rcpts {
+		for _, t := range r.Resolved.Targets {
+			if t.Account == nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Recipient is one accepted or asked-for recipient.
@@ -120,9 +134,15 @@ func Refuse(code int, e1, e2, e3 int, public, private string) Verdict {
 	return Verdict{Action: a, Code: code, Enhanced: [3]int{e1, e2, e3}, Public: public, Private: private}
 }
 
+// Note is a Pass that says what was decided.
+func Note(format string, args ...any) Verdict { return Verdict{Private: fmt.Sprintf(format, args...)} }
+
 func (v Verdict) String() string {
-	if v.Action == Pass {
+	if v.Action == Pass && v.Private == "" {
 		return "pass"
+	}
+	if v.Action == Pass {
+		return "pass (" + v.Private + ")"
 	}
 	s := fmt.Sprintf("%s %d %d.%d.%d %s", v.Action, v.Code, v.Enhanced[0], v.Enhanced[1], v.Enhanced[2], v.Public)
 	if v.Private != "" && v.Private != v.Public {

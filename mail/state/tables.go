@@ -41,6 +41,8 @@ var (
 	RelayDomains   = &Table[model.RelayDomain]{ID: 22, Name: "relay domain", Key: func(d *model.RelayDomain) string { return d.Name },
 		Indexes: []Index[model.RelayDomain]{{ID: 1, Unique: true, Values: func(d *model.RelayDomain) []string { return []string{d.Domain} }}}}
 
+	DKIM = &Table[model.DKIM]{ID: 33, Name: "DKIM", Key: func(d *model.DKIM) string { return d.Domain }}
+
 	Epochs       = &Table[Epoch]{ID: 13, Name: "epoch", Class: ClassPair, Key: func(e *Epoch) string { return string(be64(nil, e.Epoch)) }}
 	MergeReports = &Table[MergeReport]{ID: 14, Name: "merge report", Class: ClassPair, Key: func(r *MergeReport) string { return r.ID }}
 )
@@ -51,7 +53,7 @@ const pairRow = "pair"
 // tables lists them for code that finds a table by its number.
 var tables = []anyTable{
 	Settings, Users, Groups, Domains, DomainUsers, Aliases, Certificates, Tokens, Licenses, AdminLog, Sequences, Pairs, Epochs, MergeReports,
-	RelayRules, TrustedServers, RelayDomains,
+	RelayRules, TrustedServers, RelayDomains, DKIM,
 }
 
 // anyTable is a table whatever its rows.
