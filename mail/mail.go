@@ -11,6 +11,7 @@ import (
 
 	"mailplusd/mail/autoconfig"
 	"mailplusd/mail/certs"
+	"mailplusd/mail/check"
 	"mailplusd/mail/commit"
 	"mailplusd/mail/directory"
 	"mailplusd/mail/imapd"
@@ -64,6 +65,7 @@ type Server struct {
 	Keyring   *certs.Keyring
 	Vault     *vault.Vault // keys of the secrets in the settings
 	Signer    *sender.Signer
+	DNS       *check.DNS // for the stages of the chain
 	Queue     *queue.Queue
 	Listeners *Listeners
 	Commit    *commit.Committer
@@ -105,6 +107,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.Keyring = certs.NewKeyring()
 	s.Login = s.newLogin(o.ShareLogin)
+	s.DNS = &check.DNS{Servers: func() []string { return s.State.Current().Network.Resolvers }}
 	s.Signer = &sender.Signer{Unseal: s.Vault.Unseal}
 	s.Commit = &commit.Committer{Chain: Chain, Store: s.Store, Log: s.MailLog, Now: time.Now, Sign: s.sign}
 	s.newQueue(o.Node)
@@ -117,7 +120,7 @@ func New(o Options) (*Server, error) {
 
 func (s *Server) newProtocols() {
 	s.smtp = &smtpd.Server{
-		Chain: Chain, Store: s.Store, Commit: s.Commit, Login: s.Login, Directory: s.Directory,
+		Chain: Chain, Store: s.Store, Commit: s.Commit, Login: s.Login, Directory: s.Directory, DNS: s.DNS,
 		Settings: s.State.Current, Log: s.log, MailLog: s.MailLog, Now: time.Now, Ready: s.ready, Local: s.IsLocal,
 	}
 	s.pop3 = &pop3d.Server{Store: s.Store, Login: s.Login, Settings: s.State.Current, Log: s.log}

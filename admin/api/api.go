@@ -18,6 +18,7 @@ var All = []op.Any{
 	ServiceFTSShow, ServiceFTSSet, FTSStatus, FTSReindex,
 	NetInterfaceList, NetLANShow, NetLANSet, NetDNSShow, NetDNSSet,
 	DeliveryGeneralShow, DeliveryGeneralSet, DeliveryAuthShow, DeliveryAuthSet,
+	SenderPolicyShow, SenderPolicySet, ConnectionPolicyShow, ConnectionPolicySet,
 	PostmasterShow, PostmasterEnable, PostmasterDisable, PostmasterAdd, PostmasterDelete,
 	RelayShow, RelaySet, RelayRuleAdd, RelayRuleList, RelayRuleShow, RelayRuleSet, RelayRuleDelete,
 	TrustedAdd, TrustedList, TrustedSet, TrustedDelete, RelayDomainAdd, RelayDomainList, RelayDomainSet, RelayDomainDelete,

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"time"
 
+	"mailplusd/mail/check"
 	"mailplusd/mail/directory"
 	"mailplusd/mail/message"
 	"mailplusd/mail/model"
@@ -73,6 +74,7 @@ type Envelope struct {
 
 	Settings  *model.Settings
 	Directory *directory.Picture
+	DNS       *check.DNS
 	Trace     func(stage string, v Verdict) // nil outside flow trace
 }
 

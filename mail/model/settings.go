@@ -83,6 +83,9 @@ type Delivery struct {
 	MaxParts        int      `cbor:"parts" key:"max-parts" min:"10" max:"100000" help:"MIME parts of one message"`
 	MaxDepth        int      `cbor:"depth" key:"max-depth" min:"5" max:"1000" help:"nesting of MIME parts"`
 	ConnectionLimit int      `cbor:"conns" key:"max-connections" min:"10" max:"100000" help:"connections to one listener"`
+	FQDNSender      bool     `cbor:"fqdn" key:"reject-non-fqdn-sender" help:"refuse senders whose domain is not a full domain name"`
+	KnownSender     bool     `cbor:"known" key:"reject-unknown-sender" help:"refuse senders from other domains that have neither MX nor address in DNS"`
+	KnownClient     bool     `cbor:"client" key:"reject-unknown-client" help:"refuse clients without a host name that leads back to their address"`
 	PerAddressLimit int      `cbor:"peraddr" key:"max-connections-per-address" min:"1" max:"100000" help:"connections from one address to one listener"`
 }
 
@@ -153,7 +156,7 @@ func DefaultSettings() Settings {
 		Delivery: Delivery{
 			Banner: "$hostname ESMTP", MaxRecipients: 1000, MaxHops: 50, MaxSizeMB: 10, AuthEnabled: true,
 			BareNewline: "reject", MaxHeaderKB: 256, MaxParts: 1000, MaxDepth: 100,
-			ConnectionLimit: 10000, PerAddressLimit: 5000,
+			ConnectionLimit: 10000, PerAddressLimit: 5000, FQDNSender: true,
 		},
 		Queue:   Queue{LifetimeHours: 120, MinBackoffSec: 300, MaxBackoffSec: 14400, PerDestination: 5, Concurrency: 50, Port: 25, TLS: "may"},
 		Relay:   Relay{Mode: RelayDirect, Port: 25, TLS: RelayStartTLS},

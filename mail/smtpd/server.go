@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"mailplusd/mail/check"
 	"mailplusd/mail/commit"
 	"mailplusd/mail/directory"
 	"mailplusd/mail/flow"
@@ -41,6 +42,7 @@ type Server struct {
 	Commit    *commit.Committer
 	Login     *login.Login
 	Directory *directory.Directory
+	DNS       *check.DNS
 	Settings  func() *model.Settings
 	Log       *slog.Logger
 	MailLog   maillog.Emitter
