@@ -65,9 +65,27 @@ type SetupNewIn struct {
 	Password  op.Secret `json:"password" secret:"password" optional:"true" help:"password of the first administrator"`
 }
 
-// SetupFromMailServerIn names the old package's data.
+// SetupFromMailServerIn is a new mail system with the data of a previous one, which mpctl reads on the machine it runs on.
 type SetupFromMailServerIn struct {
-	Source string `json:"source" flag:"source" required:"true" help:"directory with the Mail Server package's data"`
+	Source    string    `json:"source" flag:"source" required:"true" help:"directory on this machine with the previous server's data: passwd, aliases, mail/NAME"`
+	Domain    string    `json:"domain" flag:"domain" required:"true" help:"what stands behind the @ of users' addresses"`
+	Hostname  string    `json:"hostname" flag:"hostname" help:"this server's own full name (default mail.DOMAIN)"`
+	Interface string    `json:"interface" flag:"interface" default:"all" complete:"interface" help:"network interface or address that the services listen on"`
+	Resolver  []string  `json:"resolver" flag:"resolver" help:"DNS server, address or address:port, repeatable (default: those of the host)"`
+	Admin     string    `json:"admin" flag:"admin" help:"first administrator's login name; may be one of the accounts that move"`
+	Password  op.Secret `json:"password" secret:"password" optional:"true" help:"password of the first administrator; not needed when his account moves"`
+}
+
+// MoveRow is what became of an account, an alias, a mailbox, or a message that could not be moved.
+type MoveRow struct {
+	Kind     string `json:"kind" col:"KIND"` // set-up, account, alias, mailbox, message, orphan
+	Name     string `json:"name" col:"NAME"`
+	Result   string `json:"result" col:"RESULT"` // moved, exists, failed; of a mailbox also progress
+	Note     string `json:"note,omitempty" col:"NOTE"`
+	Messages int    `json:"messages,omitempty" col:"MESSAGES"`
+	There    int    `json:"there_already,omitempty" col:"THERE ALREADY"`
+	Failed   int    `json:"failed,omitempty" col:"FAILED"`
+	Size     int64  `json:"size,omitempty" col:"SIZE"`
 }
 
 // SetupFromExchangeIn names what was exported from Exchange.
@@ -129,12 +147,14 @@ var (
 	SetupShow = op.New[op.None, SetupShowOut]("setup show", op.Spec{Summary: "show whether and as what this node is set up", Effect: op.Read, Early: true})
 	SetupNew  = op.New[SetupNewIn, SetupShowOut]("setup new", op.Spec{Summary: "make a new mail system of this node", Effect: op.Create, Early: true, Confirm: op.ConfirmYes,
 		Help: "At a terminal it asks for the network interface, shows what it is going to do, and asks before it does it. Anywhere else give --interface and --yes; mpctl net interface list names the interfaces.", Examples: []string{"mpctl setup new --domain example.com --admin postmaster --dry-run"}})
-	SetupFromMailServer = op.New[SetupFromMailServerIn, SetupShowOut]("setup from-mailserver", op.Spec{Summary: "make a system with the data of the Mail Server package (not in this version)", Effect: op.Create, Early: true, Confirm: op.ConfirmYes})
-	SetupFromExchange   = op.New[SetupFromExchangeIn, SetupShowOut]("setup from-exchange", op.Spec{Summary: "make a system with settings of Exchange (not in this version)", Effect: op.Create, Early: true, Confirm: op.ConfirmYes})
-	ConfigShow          = op.New[ConfigShowIn, []ConfigRow]("config show", op.Spec{Summary: "list settings with their values", Effect: op.Read})
-	ConfigGet           = op.New[ConfigGetIn, ConfigValue]("config get", op.Spec{Summary: "print one setting", Effect: op.Read})
-	ConfigSet           = op.New[ConfigSetIn, []ConfigRow]("config set", op.Spec{Summary: "change settings, all of those named or none", Effect: op.Update, Examples: []string{"mpctl config set delivery.max-size=25 queue.lifetime=72"}})
-	ConfigExport        = op.New[op.None, ConfigText]("config export", op.Spec{Summary: "write the settings that differ from the defaults", Effect: op.Read})
-	ConfigImport        = op.New[ConfigImportIn, []ConfigRow]("config import", op.Spec{Summary: "set what config export wrote", Effect: op.Update})
-	ConfigDiff          = op.New[ConfigImportIn, []DiffRow]("config diff", op.Spec{Summary: "compare the settings with a file of config export", Effect: op.Read})
+	SetupFromMailServer = op.New[SetupFromMailServerIn, []MoveRow]("setup from-mailserver", op.Spec{Summary: "make a system with the accounts, aliases and mail of a previous mail server", Effect: op.Create, Early: true, Confirm: op.ConfirmYes, Upload: true,
+		Help:     "The directory holds a password list (passwd, with shadow if need be), a Postfix alias file (aliases), and Maildirs (mail/NAME, mail/DOMAIN/NAME, homes/NAME or NAME). Accounts and aliases come first, all of them together with the set-up; then the mail. The command may be repeated: what is there already is left alone. --dry-run tells what would move.",
+		Examples: []string{"mpctl setup from-mailserver --source /srv/old --domain example.com --admin ann --dry-run"}})
+	SetupFromExchange = op.New[SetupFromExchangeIn, SetupShowOut]("setup from-exchange", op.Spec{Summary: "make a system with settings of Exchange (not in this version)", Effect: op.Create, Early: true, Confirm: op.ConfirmYes})
+	ConfigShow        = op.New[ConfigShowIn, []ConfigRow]("config show", op.Spec{Summary: "list settings with their values", Effect: op.Read})
+	ConfigGet         = op.New[ConfigGetIn, ConfigValue]("config get", op.Spec{Summary: "print one setting", Effect: op.Read})
+	ConfigSet         = op.New[ConfigSetIn, []ConfigRow]("config set", op.Spec{Summary: "change settings, all of those named or none", Effect: op.Update, Examples: []string{"mpctl config set delivery.max-size=25 queue.lifetime=72"}})
+	ConfigExport      = op.New[op.None, ConfigText]("config export", op.Spec{Summary: "write the settings that differ from the defaults", Effect: op.Read})
+	ConfigImport      = op.New[ConfigImportIn, []ConfigRow]("config import", op.Spec{Summary: "set what config export wrote", Effect: op.Update})
+	ConfigDiff        = op.New[ConfigImportIn, []DiffRow]("config diff", op.Spec{Summary: "compare the settings with a file of config export", Effect: op.Read})
 )

@@ -25,6 +25,9 @@ type Head struct {
 	Flags   []string `json:"flags,omitempty"`
 	Date    int64    `json:"date,omitempty"`  // of arrival, Unix seconds; 0: not known
 	Error   string   `json:"error,omitempty"` // it can't be read, and has no octets
+
+	User string `json:"user,omitempty"` // whose it is, where the call does not say
+	Part string `json:"part,omitempty"` // the octets are no message, but this part of the input
 }
 
 // Writer writes a feed.

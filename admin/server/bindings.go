@@ -12,7 +12,7 @@ func (s *Server) bindAll() {
 	bind(s, api.Status, s.status)
 	bind(s, api.SetupShow, s.setupShow)
 	bind(s, api.SetupNew, s.setupNew)
-	bind(s, api.SetupFromMailServer, setupFrom[api.SetupFromMailServerIn]("the Mail Server package"))
+	bindUpload(s, api.SetupFromMailServer, s.setupFromMailServer)
 	bind(s, api.SetupFromExchange, setupFrom[api.SetupFromExchangeIn]("Exchange"))
 	bind(s, api.ConfigShow, s.configShow)
 	bind(s, api.ConfigGet, s.configGet)

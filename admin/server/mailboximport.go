@@ -34,6 +34,7 @@ type importer struct {
 	into    string // mailbox of the call; empty: INBOX, and names as they come
 	rows    map[string]*api.ImportRow
 	order   []string
+	tell    func(api.ImportRow) error // instead of the call; nil: the call
 
 	box   *importBox
 	boxes map[string]*importBox
@@ -98,7 +99,7 @@ func (im *importer) finish() (map[string]int, error) {
 		sum["imported"] += row.Imported
 		sum["duplicates"] += row.Duplicates
 		sum["failed"] += row.Failed
-		if err := im.c.Emit(row); err != nil {
+		if err := im.emit(*row); err != nil {
 			return sum, err
 		}
 	}
@@ -106,6 +107,13 @@ func (im *importer) finish() (map[string]int, error) {
 		return sum, op.Errorf(op.Partial, "%d of %d messages could not be imported", n, n+sum["imported"]+sum["duplicates"])
 	}
 	return sum, nil
+}
+
+func (im *importer) emit(row api.ImportRow) error {
+	if im.tell != nil {
+		return im.tell(row)
+	}
+	return im.c.Emit(row)
 }
 
 // nameOf is the mailbox that a message goes to.
@@ -133,11 +141,11 @@ func (im *importer) row(name string) *api.ImportRow {
 // fail names a message that is not imported.
 func (im *importer) fail(name, from, why string) error {
 	im.row(name).Failed++
-	return im.c.Emit(api.ImportRow{Mailbox: name, Result: "failed", Message: from, Error: why})
+	return im.emit(api.ImportRow{Mailbox: name, Result: "failed", Message: from, Error: why})
 }
 
 // take reads one message. What is wrong with it concerns it alone.
-func (im *importer) take(ctx context.Context, h *feed.Head, r *feed.Reader) error {
+func (im *importer) take(ctx context.Context, h *feed.Head, r io.Reader) error {
 	name := im.nameOf(h.Mailbox)
 	if h.Error != "" {
 		return im.fail(name, h.Name, h.Error)
@@ -256,7 +264,7 @@ func (im *importer) flush(ctx context.Context) error {
 	}
 	im.p.Set(int64(done), 0, "messages", im.box.name)
 	im.size = 0
-	return im.c.Emit(api.ImportRow{Mailbox: im.box.name, Result: "progress", Imported: done})
+	return im.emit(api.ImportRow{Mailbox: im.box.name, Result: "progress", Imported: done})
 }
 
 // drop forgets what is gathered.

@@ -80,22 +80,9 @@ func SetUpSystem(ctx context.Context, st *state.State, in SetUp, now time.Time, 
 	if err != nil {
 		return nil, err
 	}
+	row := &model.Certificate{Name: "default", Cert: string(cert.CertPEM), Key: string(cert.KeyPEM), Source: "self-signed", Default: true, Created: now.Unix()}
 	return set, st.Update(ctx, func(tx *state.Tx) error {
-		have, err := state.LoadSettings(tx)
-		if err != nil {
-			return err
-		}
-		if have.System.SetUp != 0 {
-			return refused("this system is set up already, as "+have.System.Hostname, "mpctl setup show")
-		}
-		if err := state.StoreSettings(tx, set); err != nil {
-			return err
-		}
-		if err := addDomain(tx, &model.Domain{Name: set.System.Domain, AutoAdd: true}, now); err != nil {
-			return err
-		}
-		row := &model.Certificate{Name: "default", Cert: string(cert.CertPEM), Key: string(cert.KeyPEM), Source: "self-signed", Default: true, Created: now.Unix()}
-		if err := state.Certificates.Put(tx, row); err != nil {
+		if err := setUpRows(tx, set, now, row); err != nil {
 			return err
 		}
 		if err := firstAdmin(tx, in, now); err != nil || also == nil {
@@ -103,6 +90,24 @@ func SetUpSystem(ctx context.Context, st *state.State, in SetUp, now time.Time, 
 		}
 		return also(tx)
 	})
+}
+
+// setUpRows stores what every system has: settings, the main domain, a certificate.
+func setUpRows(tx *state.Tx, set *model.Settings, now time.Time, certificate *model.Certificate) error {
+	have, err := state.LoadSettings(tx)
+	if err != nil {
+		return err
+	}
+	if have.System.SetUp != 0 {
+		return refused("this system is set up already, as "+have.System.Hostname, "mpctl setup show")
+	}
+	if err := state.StoreSettings(tx, set); err != nil {
+		return err
+	}
+	if err := addDomain(tx, &model.Domain{Name: set.System.Domain, AutoAdd: true}, now); err != nil || certificate == nil {
+		return err
+	}
+	return state.Certificates.Put(tx, certificate)
 }
 
 // firstAdmin makes the group of administrators and, when asked for, the first one.
@@ -232,7 +237,7 @@ func (s *Server) warnDNS(ctx context.Context, c *Call, set *model.Settings) {
 	c.Warn("publish the DNS records (mpctl domain dns-records %s), then mpctl check all", set.System.Domain)
 }
 
-// setupFrom refuses set-up by migration, which this version can't do (R2.27, R2.28), and says what can be done instead.
+// setupFrom refuses set-up by migration, which this version can't do (R2.28), and says what can be done instead.
 func setupFrom[In any](what string) func(context.Context, *Call, *In) (api.SetupShowOut, error) {
 	return func(context.Context, *Call, *In) (api.SetupShowOut, error) {
 		return api.SetupShowOut{}, refused("this version can't take over the data of "+what+"; make a new system and move the mail over IMAP, for example with mbsync", "mpctl setup new --domain example.com; then mpctl user add --file users.csv and mpctl domain alias import")

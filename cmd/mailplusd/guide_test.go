@@ -122,6 +122,14 @@ var guidePages = map[string]func(t *testing.T, d *process, page string){
 		})
 		d.has("partner@elsewhere.example", "domain", "alias", "list", "example.org")
 	},
+	"move-server.md": func(t *testing.T, _ *process, page string) {
+		d, dir := freshNode(t, "127.0.77.4"), t.TempDir()
+		old := oldServer(t, dir)
+		os.Remove(filepath.Join(old, "mail/ann/Maildir/new/1002.c.host")) // what would be named as failed
+		os.WriteFile(filepath.Join(old, "aliases"), []byte("sales: ann, bob\n"), 0o600)
+		runGuide(t, d, page, dir, nil, nil)
+		d.has("sales", "domain", "alias", "list", "example.com")
+	},
 	"sign-mail.md": func(t *testing.T, d *process, page string) {
 		pem, err := exec.Command("openssl", "genrsa", "2048").Output()
 		if err != nil {

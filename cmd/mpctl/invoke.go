@@ -86,6 +86,8 @@ func invoke(cmd *cobra.Command, g *globals, o op.Any, in *input, args []string) 
 		return g.mailboxExport(cmd.Context(), c, values)
 	case op.Any(api.MailboxImport):
 		return g.mailboxImport(cmd.Context(), c, values)
+	case op.Any(api.SetupFromMailServer):
+		return g.setupFromMailServer(cmd.Context(), c, values)
 	}
 	if o.Spec().Stream {
 		return g.stream(cmd.Context(), c, o, values)
@@ -157,7 +159,7 @@ func (g *globals) confirmed(ctx context.Context, c *client.Client, o op.Any, arg
 
 // review prints what a change would do on standard error: the daemon's own dry run.
 func (g *globals) review(ctx context.Context, c *client.Client, o op.Any, values map[string]any) error {
-	if o.Spec().Job {
+	if o.Spec().Job || o.Spec().Upload {
 		return nil
 	}
 	r, err := c.Call(ctx, op.Path(o), values, true)

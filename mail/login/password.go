@@ -69,13 +69,16 @@ func parseArgon(hash string) (h argonHash, err error) {
 	return h, nil
 }
 
-// Compare tells whether a password belongs to a hash: argon2id or bcrypt.
+// Compare tells whether a password belongs to a hash: argon2id, bcrypt, or SHA crypt.
 func Compare(hash string, password []byte) bool {
 	if len(password) > maxPassword {
 		return false
 	}
 	if strings.HasPrefix(hash, "$2") {
 		return bcrypt.CompareHashAndPassword([]byte(hash), password) == nil
+	}
+	if isSHACrypt(hash) {
+		return compareSHACrypt(hash, password)
 	}
 	h, err := parseArgon(hash)
 	if err != nil {
@@ -93,8 +96,14 @@ func ValidateHash(hash string) error {
 		}
 		return nil
 	}
+	if isSHACrypt(hash) {
+		if _, err := parseSHACrypt(hash); err != nil {
+			return model.Invalid("hash", "%v", err)
+		}
+		return nil
+	}
 	if _, err := parseArgon(hash); err != nil {
-		return model.Invalid("hash", "%v; argon2id in PHC form and bcrypt are accepted", err)
+		return model.Invalid("hash", "%v; argon2id in PHC form, bcrypt, and SHA crypt ($5$, $6$) are accepted", err)
 	}
 	return nil
 }
