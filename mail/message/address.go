@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"mailplusd/mail/srs"
+
 	"golang.org/x/net/idna"
 )
 
@@ -61,7 +63,7 @@ func ParseMailbox(s string, utf8Allowed bool) (Address, error) {
 	if err != nil {
 		return Address{}, err
 	}
-	if len(local) > maxLocal {
+	if len(local) > maxLocal && !(srs.Is(local) && len(local) <= srs.MaxLocal) { // what was rewritten here comes back
 		return Address{}, fmt.Errorf("local part has %d octets, more than %d", len(local), maxLocal)
 	}
 	domain, err := parseDomain(rest)
