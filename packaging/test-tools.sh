@@ -8,6 +8,7 @@ for w in $want; do
 done
 /usr/bin/python3 -c "import dkim, nacl" 2>/dev/null || missing="$missing python3-dkim python3-nacl"
 perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl"
+perl -MMail::SRS -e 1 2>/dev/null || missing="$missing libmail-srs-perl"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
 	echo "test tools missing:$missing (tests that need them skip)"
