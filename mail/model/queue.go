@@ -33,6 +33,7 @@ type QueueMessage struct {
 	TraceID   string  `cbor:"15,keyasint,omitempty"` // message ID of the log lines
 	Warned    bool    `cbor:"16,keyasint,omitempty"` // a delay notice has been sent
 	Open      uint32  `cbor:"17,keyasint"`           // recipients not yet done
+	Prefix    []byte  `cbor:"18,keyasint,omitempty"` // header fields that go out in front of the body, such as Delivered-To of a forward
 }
 
 // QueueRcpt is one recipient of a queued message.

@@ -86,6 +86,8 @@ type Delivery struct {
 	FQDNSender      bool     `cbor:"fqdn" key:"reject-non-fqdn-sender" help:"refuse senders whose domain is not a full domain name"`
 	KnownSender     bool     `cbor:"known" key:"reject-unknown-sender" help:"refuse senders from other domains that have neither MX nor address in DNS"`
 	KnownClient     bool     `cbor:"client" key:"reject-unknown-client" help:"refuse clients without a host name that leads back to their address"`
+	SRS             bool     `cbor:"srs" key:"srs" help:"rewrite the sender of other servers' mail that a forward, an alias or a blind copy passes on, so that SPF holds there (SRS)"`
+	SRSSecret       string   `cbor:"srskey" key:"srs-secret" secret:"true" readonly:"true" help:"secret of rewritten senders, sealed; made by the server"`
 	PerAddressLimit int      `cbor:"peraddr" key:"max-connections-per-address" min:"1" max:"100000" help:"connections from one address to one listener"`
 }
 
@@ -155,7 +157,7 @@ func DefaultSettings() Settings {
 		},
 		Delivery: Delivery{
 			Banner: "$hostname ESMTP", MaxRecipients: 1000, MaxHops: 50, MaxSizeMB: 10, AuthEnabled: true,
-			BareNewline: "reject", MaxHeaderKB: 256, MaxParts: 1000, MaxDepth: 100,
+			BareNewline: "reject", SRS: true, MaxHeaderKB: 256, MaxParts: 1000, MaxDepth: 100,
 			ConnectionLimit: 10000, PerAddressLimit: 5000, FQDNSender: true,
 		},
 		Queue:   Queue{LifetimeHours: 120, MinBackoffSec: 300, MaxBackoffSec: 14400, PerDestination: 5, Concurrency: 50, Port: 25, TLS: "may"},

@@ -26,6 +26,7 @@ type apply struct {
 	journal   bool        // note what a merge needs
 	at        int64       // the time noted there
 	notes     uint16      // notes of this entry
+	queued    byte        // messages that this entry has queued
 	seed      []byte      // what names of new mailboxes are made from in a merge; nil: the entry's ID
 	same      []byte      // likeness of the messages being placed, see Deliver.Same
 	keep      bool        // what this entry expunges can be given back, see Keeping
@@ -68,7 +69,7 @@ func (s *State) applyOne(e LogEntry) ([]byte, error) {
 	if h.db == nil {
 		return nil, ErrClosed
 	}
-	a.s, a.entry, a.index, a.guids, a.notes, a.same, a.seed, a.keep = s, entry, e.Index, 0, 0, nil, nil, false
+	a.s, a.entry, a.index, a.guids, a.notes, a.queued, a.same, a.seed, a.keep = s, entry, e.Index, 0, 0, 0, nil, nil, false
 	a.journal, a.at = s.regime.Load().Phase != PhaseSingle, entry.Time
 	a.b = h.db.NewIndexedBatch()
 	defer a.reset()
@@ -238,6 +239,8 @@ func (a *apply) op(op Op) (any, error) {
 		return do(op, a.keptRestore)
 	case KindKeptPurge:
 		return do(op, a.keptPurge)
+	case KindReply:
+		return do(op, a.reply)
 	}
 	if op.Ignorable {
 		return nil, nil

@@ -474,6 +474,9 @@ func (a *apply) accountDelete(op *AccountDelete) (any, error) {
 		return nil, err
 	}
 	delete(a.s.inboxes, op.Account)
+	if err := a.forgetReplied(op.Account); err != nil {
+		return nil, err
+	}
 	for _, m := range all {
 		if err := a.removeMailbox(m, op.User); err != nil {
 			return nil, err

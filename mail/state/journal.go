@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 
@@ -30,6 +31,7 @@ import (
 //	'q' <queue 8><n 4>                   recipient done or changed
 //	'r' <row key>                        row put or deleted
 //	'k' <index 8><n 2>                   counter
+//	'v' <account 8><sender 16>           answered automatically
 const (
 	noteAdd     = 'a'
 	noteFlag    = 'f'
@@ -39,6 +41,7 @@ const (
 	noteRcpt    = 'q'
 	noteRowKey  = 'r'
 	noteCount   = 'k'
+	noteReply   = 'v'
 )
 
 // journalCount is how many entries a generation covers while in sync.
@@ -161,11 +164,18 @@ func (a *apply) noteMailbox(m *model.Mailbox, what byte) error {
 	return a.note(note{Account: m.Account, Name: m.Name}, noteMailbox, be64(nil, uint64(m.ID)), []byte{what})
 }
 
+// noteQueued notes which entry queued a message. An entry that queues several, as for forwards,
+// numbers those behind the first.
 func (a *apply) noteQueued(id model.QueueID) error {
+	op := a.entry.ID[:]
+	if a.queued > 0 {
+		op = append(bytes.Clone(op), a.queued)
+	}
+	a.queued++
 	if !a.journal {
 		return nil
 	}
-	return a.note(note{Op: a.entry.ID[:]}, noteQueue, be64(nil, uint64(id)))
+	return a.note(note{Op: op}, noteQueue, be64(nil, uint64(id)))
 }
 
 func (a *apply) noteRcpt(id model.QueueID, n uint32, done bool) error {

@@ -32,6 +32,7 @@ const (
 	spaceExpiry  = 'W' // W<unix seconds 8><mailbox 8><uid 4>  when it was expunged; uid 0: the whole mailbox
 	spaceGone    = 'G' // G<mailbox 8>                CBOR GoneMailbox; its messages stay under M and E
 	spaceGoneOf  = 'g' // g<account 8><mailbox 8>     deleted mailboxes of an account
+	spaceReplied = 'r' // r<account 8><sender 16>     when the sender got the account's automatic reply: time(8), see reply.go
 	spaceStarted = 'L' // L<queue 8><n 4>             a delivery attempt that is under way: node(2) time(8)
 )
 

@@ -82,7 +82,7 @@ func (a *apply) merge(op *Merge) (any, error) {
 		func() error { return each(op.Deleted, m.deleted) }, func() error { return each(op.Settle, m.settle) },
 		func() error { return each(op.Recover, m.recover) }, func() error { return each(op.Queue, m.queue) },
 		func() error { return each(op.Rcpts, m.rcpt) }, func() error { return each(op.Rows, m.row) },
-		func() error { return each(op.Counters, m.count) },
+		func() error { return each(op.Counters, m.count) }, func() error { return each(op.Replied, m.replied) },
 	} {
 		if err := part(); err != nil {
 			return nil, err

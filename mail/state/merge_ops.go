@@ -39,6 +39,7 @@ type Merge struct {
 	Rcpts     []MergeRcpt    `cbor:"11,keyasint,omitempty"`
 	Rows      []MergeRow     `cbor:"12,keyasint,omitempty"`
 	Counters  []MergeCounter `cbor:"13,keyasint,omitempty"`
+	Replied   []MergeReplied `cbor:"14,keyasint,omitempty"`
 }
 
 // Merged is the result of Merge.
@@ -147,6 +148,13 @@ type MergeRow struct {
 type MergeCounter struct {
 	Name string `cbor:"1,keyasint"`
 	Add  int64  `cbor:"2,keyasint"`
+}
+
+// MergeReplied is a sender whom the loser has answered automatically.
+type MergeReplied struct {
+	Account model.AccountID `cbor:"1,keyasint"`
+	Sender  []byte          `cbor:"2,keyasint"`
+	At      int64           `cbor:"3,keyasint"`
 }
 
 // MergeDone completes the merge of a branch: its notes are dropped, and further Merges of

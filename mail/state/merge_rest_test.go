@@ -216,6 +216,8 @@ func TestDigestSeesEverySpace(t *testing.T) {
 	fresh("an epoch")
 	mustDo(t, s.State, Started{Node: 1, Rcpts: []StartedFor{{Queue: q}}})
 	fresh("an attempt")
+	mustDo(t, s.State, Reply{Account: 1, Sender: make([]byte, senderOctets), Period: 1, Most: 1})
+	fresh("a reply")
 	other := newSide(t, 0, s.log.log)
 	d1, _ := s.Digest(ctx)
 	d2, err := other.Digest(ctx)

@@ -65,6 +65,7 @@ const (
 	KindKeeping
 	KindKeptRestore
 	KindKeptPurge
+	KindReply
 )
 
 // Operation is an operation before it is encoded.

@@ -42,6 +42,9 @@ var (
 		Indexes: []Index[model.RelayDomain]{{ID: 1, Unique: true, Values: func(d *model.RelayDomain) []string { return []string{d.Domain} }}}}
 
 	DKIM = &Table[model.DKIM]{ID: 33, Name: "DKIM", Key: func(d *model.DKIM) string { return d.Domain }}
+	AutoForwards = &Table[model.AutoForward]{ID: 23, Name: "forward", Class: ClassUser, Key: func(f *model.AutoForward) string { return f.User }}
+	AutoReplies  = &Table[model.AutoReply]{ID: 24, Name: "auto-reply", Class: ClassUser, Key: func(r *model.AutoReply) string { return r.User }}
+	AutoBCCs     = &Table[model.AutoBCC]{ID: 25, Name: "auto-BCC rule", Key: func(b *model.AutoBCC) string { return b.Domain + "/" + b.Name }}
 
 	Epochs       = &Table[Epoch]{ID: 13, Name: "epoch", Class: ClassPair, Key: func(e *Epoch) string { return string(be64(nil, e.Epoch)) }}
 	MergeReports = &Table[MergeReport]{ID: 14, Name: "merge report", Class: ClassPair, Key: func(r *MergeReport) string { return r.ID }}
@@ -53,7 +56,7 @@ const pairRow = "pair"
 // tables lists them for code that finds a table by its number.
 var tables = []anyTable{
 	Settings, Users, Groups, Domains, DomainUsers, Aliases, Certificates, Tokens, Licenses, AdminLog, Sequences, Pairs, Epochs, MergeReports,
-	RelayRules, TrustedServers, RelayDomains, DKIM,
+	RelayRules, TrustedServers, RelayDomains, DKIM, AutoForwards, AutoReplies, AutoBCCs,
 }
 
 // anyTable is a table whatever its rows.
