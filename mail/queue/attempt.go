@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -96,7 +97,7 @@ func (q *Queue) attempt(ctx context.Context, a *attempt) {
 	msg := &a.msg
 	results := q.Remote.Deliver(ctx, remote.Job{
 		From: msg.From, EnvID: msg.EnvID, Ret: msg.Ret, Domain: a.domain, Route: a.route, Rcpts: a.list, UTF8: msg.UTF8, EightBit: msg.EightBit,
-		Size: msg.Size - int64(msg.Skip), Open: func() (io.ReadCloser, error) { return q.open(msg) },
+		Size: msg.Size - int64(msg.Skip) + int64(len(msg.Prefix)), Open: func() (io.ReadCloser, error) { return q.open(msg) },
 	})
 	down, reason := len(results) > 0, ""
 	for i := range results {
@@ -211,7 +212,8 @@ func Backoff(attempts uint32, set model.Queue) time.Duration {
 	return min(wait, most)
 }
 
-// open reads a message as it goes out: without the Return-Path of local delivery.
+// open reads a message as it goes out: without the Return-Path of local delivery, and with what a
+// forward puts in front.
 func (q *Queue) open(msg *model.QueueMessage) (io.ReadCloser, error) {
 	b, err := q.Body(msg.Body)
 	if err != nil {
@@ -221,7 +223,15 @@ func (q *Queue) open(msg *model.QueueMessage) (io.ReadCloser, error) {
 		b.Close()
 		return nil, err
 	}
-	return b, nil
+	if len(msg.Prefix) == 0 {
+		return b, nil
+	}
+	return &prefixed{Reader: io.MultiReader(bytes.NewReader(msg.Prefix), b), Closer: b}, nil
+}
+
+type prefixed struct {
+	io.Reader
+	io.Closer
 }
 
 // report writes a line of the mail log: sent or bounced per remote recipient (R10.77, R10.79).

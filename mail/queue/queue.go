@@ -45,7 +45,9 @@ type Queue struct {
 	Node func() (number uint16, paired bool)
 	// Route gives the way to a recipient's destination; nil, or a nil result: by MX of its domain.
 	// It is asked often and must answer from memory.
-	Route   func(msg *model.QueueMessage, r *model.QueueRcpt) *remote.Route
+	Route func(msg *model.QueueMessage, r *model.QueueRcpt) *remote.Route
+	// Sender gives the address that a rewritten reverse path (package srs) was made from; nil: itself.
+	Sender  func(from string) string
 	MailLog maillog.Emitter
 	Log     *slog.Logger
 	Now     func() time.Time

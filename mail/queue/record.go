@@ -79,11 +79,19 @@ func (o *outcomes) record(ctx context.Context) {
 		}
 		t.op.Queue, t.op.Warned = o.msg.ID, t.kind == dsn.Delayed
 		rep := dsn.Report{
-			Kind: t.kind, Hostname: o.q.State.Current().System.Hostname, To: o.msg.From, EnvID: o.msg.EnvID,
+			Kind: t.kind, Hostname: o.q.State.Current().System.Hostname, To: o.q.sender(o.msg.From), EnvID: o.msg.EnvID,
 			Arrived: time.Unix(0, o.msg.Created), Now: o.q.Now(), Rcpts: t.list, Header: o.q.header(o.msg),
 		}
 		o.check(o.q.Notify(ctx, o.msg.From, rep.Build(), t.op))
 	}
+}
+
+// sender is whom a notification names as its reader.
+func (q *Queue) sender(from string) string {
+	if q.Sender == nil {
+		return from
+	}
+	return q.Sender(from)
 }
 
 func (o *outcomes) check(err error) {
