@@ -29,7 +29,7 @@ var Chain = flow.Chain{
 	{Name: "recipient-count", Phase: flow.Rcpt, For: flow.In | flow.Out, Check: recipientCount,
 		Help: "more recipients than allowed; 550 5.5.3, and the message is refused"},
 	{Name: "resolve", Phase: flow.Rcpt, For: flow.Any, Check: resolve,
-		Help: "finds accounts, aliases and remote addresses; unknown here: 550 5.1.1"},
+		Help: "finds accounts, aliases, remote addresses and rewritten senders (SRS, for bounces only: 550 5.7.1); unknown here: 550 5.1.1"},
 	{Name: "relay", Phase: flow.Rcpt, For: flow.In, Check: relay,
 		Help: "other servers' recipients only for who has logged in or is trusted; 550 5.7.1"},
 	{Name: "recipient-excess", Phase: flow.Data, For: flow.In | flow.Out, Check: recipientExcess,
@@ -38,6 +38,12 @@ var Chain = flow.Chain{
 		Help: "header, parts and nesting within their limits; 554 5.6.0"},
 	{Name: "hops", Phase: flow.Data, For: flow.In | flow.Out, Check: hops,
 		Help: "more Received fields than allowed: a loop; 554 5.4.6"},
+	{Name: "auto-bcc", Phase: flow.Commit, For: flow.Any, Check: autoBCC,
+		Help: "adds the blind copies that rules of the domains ask for"},
+	{Name: "auto-forward", Phase: flow.Commit, For: flow.Any, Check: autoForward,
+		Help: "passes mail on where a user has set a forward; what would go in a circle is kept"},
+	{Name: "auto-reply", Phase: flow.Commit, For: flow.In | flow.Out, Check: autoReply,
+		Help: "answers people in place of users who are away, each once in 7 days (RFC 3834)"},
 	{Name: "dkim-sign", Phase: flow.Commit, For: flow.Out | flow.Own, Check: dkimSign,
 		Help: "what leaves is signed for the domain in From, where signing is on (RFC 6376)"},
 }
@@ -110,6 +116,8 @@ func resolve(_ context.Context, e *flow.Envelope, r *flow.Recipient) flow.Verdic
 	var err error
 	r.Resolved, err = route.Resolve(e.Directory, r.Address.Local, r.Address.Domain)
 	switch {
+	case err == nil && r.Resolved.Bounce && !e.From.IsNull():
+		return flow.Refuse(550, 5, 7, 1, "This address takes bounces only", "the SRS address leads to "+r.Resolved.Targets[0].Address)
 	case err == nil:
 		return flow.Verdict{}
 	case errors.Is(err, route.ErrNoAdmin):

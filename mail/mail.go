@@ -109,7 +109,10 @@ func New(o Options) (*Server, error) {
 	s.Login = s.newLogin(o.ShareLogin)
 	s.DNS = &check.DNS{Servers: func() []string { return s.State.Current().Network.Resolvers }}
 	s.Signer = &sender.Signer{Unseal: s.Vault.Unseal}
-	s.Commit = &commit.Committer{Chain: Chain, Store: s.Store, Log: s.MailLog, Now: time.Now, Sign: s.sign}
+	s.Directory.Secret = func(sealed string) (string, error) { return s.Vault.Unseal(SRSSecret, sealed) }
+	s.Commit = &commit.Committer{
+		Chain: Chain, Store: s.Store, Log: s.MailLog, Slog: o.Log, Now: time.Now, NewID: smtpd.NewID, Sign: s.sign,
+	}
 	s.newQueue(o.Node)
 	s.newSearch(filepath.Join(o.Data, "search"))
 	s.newProtocols()
@@ -139,12 +142,18 @@ func (s *Server) Start() {
 	go func() {
 		defer s.wg.Done()
 		defer w.Close()
+		again := time.NewTicker(5 * time.Second) // until there is a secret: the node may lead later
+		defer again.Stop()
 		for {
+			if s.ensureSRS() {
+				again.Stop()
+			}
 			select {
 			case <-s.ctx.Done():
 				return
 			case <-w.C():
 				s.reload()
+			case <-again.C:
 			}
 		}
 	}()

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"mailplusd/mail/commit"
 	"mailplusd/mail/flow"
 	"mailplusd/mail/message"
 	"mailplusd/mail/model"
@@ -29,7 +30,8 @@ func (s *Server) newQueue(node func() (uint16, bool)) {
 	}
 	s.Queue = &queue.Queue{
 		State: s.State, Remote: client, Route: s.route, Leading: s.leading, Node: node, MailLog: s.MailLog, Log: s.log, Now: time.Now, Notify: s.notify,
-		Body: func(id model.BodyID) (*segment.Body, error) { return s.Store.Body(id) },
+		Body:   func(id model.BodyID) (*segment.Body, error) { return s.Store.Body(id) },
+		Sender: s.originalSender,
 	}
 }
 
@@ -149,6 +151,25 @@ func Trace(ctx context.Context, e *flow.Envelope, rcpts []string, tell func(phas
 	}
 	phase = flow.Commit
 	if v := Chain.Run(ctx, phase, e, nil); v.Action == flow.Pass {
-		tell(string(phase), "deliver", "would be stored")
+		tellPlan(e, tell)
+	}
+}
+
+// tellPlan tells what would be stored and queued.
+func tellPlan(e *flow.Envelope, tell func(phase, stage, verdict string)) {
+	plan := commit.MakePlan(e, e.Use)
+	for _, l := range e.Way.Local {
+		if l.Keep {
+			tell("commit", "deliver", "stored for "+l.Account.Name)
+		}
+	}
+	for _, q := range plan.Queue {
+		from := "<" + q.From + ">"
+		for _, r := range q.Rcpts {
+			tell("commit", "queue", "for "+r.Address+" from "+from)
+		}
+	}
+	for _, why := range plan.Why {
+		tell("commit", "note", why)
 	}
 }

@@ -6,7 +6,9 @@ package commit
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -22,66 +24,20 @@ import (
 
 // Committer commits envelopes.
 type Committer struct {
-	Chain flow.Chain // its commit phase is asked
+	Chain flow.Chain // its commit phase says what else becomes of a message
 	Store *store.Store
 	Log   maillog.Emitter
+	Slog  *slog.Logger
 	Now   func() time.Time
+	NewID func() string // names a message that is written here
 	// Sign gives the fields that sign a message: head, fields that are put in front of it, then text.
 	Sign func(e *flow.Envelope, head, text []byte) []byte
-}
-
-// Plan is what an envelope comes to: who gets it here, and who elsewhere.
-type Plan struct {
-	Local  []state.DeliverTo
-	Remote []model.QueueRcpt
-	lines  []line
-}
-
-// line is one `received` line of the mail log.
-type line struct {
-	rcpt  string
-	local int // index in Plan.Local, -1 for an alias
-}
-
-// MakePlan gathers the targets of all recipients, each account and address once.
-func MakePlan(e *flow.Envelope, use model.SpecialUse) Plan {
-	var p Plan
-	accounts := map[model.AccountID]bool{}
-	remote := map[string]bool{}
-	for _, r := range e.Rcpts {
-		if r.Resolved.Alias {
-			p.lines = append(p.lines, line{r.Address.String(), -1})
-		}
-		for _, t := range r.Resolved.Targets {
-			if t.Account != nil {
-				if accounts[t.Account.ID] {
-					continue
-				}
-				accounts[t.Account.ID] = true
-				if !r.Resolved.Alias {
-					p.lines = append(p.lines, line{r.Address.String(), len(p.Local)})
-				}
-				p.Local = append(p.Local, state.DeliverTo{Account: t.Account.ID, Use: use})
-				continue
-			}
-			if remote[t.Address] {
-				continue
-			}
-			remote[t.Address] = true
-			_, domain, _ := model.SplitAddress(t.Address)
-			q := model.QueueRcpt{Address: t.Address, Domain: model.FoldDomain(domain), Notify: r.Notify, ORcpt: r.ORcpt}
-			if q.ORcpt == "" && r.Resolved.Alias {
-				q.ORcpt = "rfc822;" + r.Address.String()
-			}
-			p.Remote = append(p.Remote, q)
-		}
-	}
-	return p
 }
 
 // Commit stores the message of an envelope. sp is used up, whatever the outcome. with is
 // applied in the same entry. The error is store.ErrNoSpace, store.ErrUnavailable or a refusal.
 func (c *Committer) Commit(ctx context.Context, e *flow.Envelope, sp *segment.Spool, use model.SpecialUse, with ...state.Operation) (state.Delivered, error) {
+	e.Use = use
 	if v := c.Chain.Run(ctx, flow.Commit, e, nil); v.Action != flow.Pass {
 		sp.Abort()
 		return state.Delivered{}, fmt.Errorf("%w: %s", store.ErrUnavailable, v)
@@ -106,16 +62,47 @@ func (c *Committer) Commit(ctx context.Context, e *flow.Envelope, sp *segment.Sp
 	if err != nil {
 		return state.Delivered{}, err
 	}
-	op := state.Deliver{Body: body, Size: size, Meta: meta, Local: plan.Local, Same: same}
-	if len(plan.Remote) > 0 {
-		op.Queue = c.queued(e, plan.Remote, size)
-	}
-	out, err := c.Store.Deliver(state.Unread(ctx), op, with...)
+	ops := c.operations(e, &plan, body, size, meta)
+	ops[0].Same = same
+	replies := c.replies(ctx, e)
+	out, err := c.apply(ctx, ops, replies, with)
 	if err != nil {
 		return out, err
 	}
+	for _, why := range plan.Why {
+		c.Slog.Info("not as it is set", "id", e.ID, "why", why)
+	}
 	c.report(e, &plan, size)
+	c.reportReplies(replies)
 	return out, nil
+}
+
+// apply proposes everything as one entry. A refused reply must not cost the mail that it answers.
+func (c *Committer) apply(ctx context.Context, deliver []state.Deliver, replies []*reply, with []state.Operation) (state.Delivered, error) {
+	var first state.Delivered
+	var ops []state.Operation
+	for _, d := range deliver {
+		ops = append(ops, d)
+	}
+	ops = append(ops, with...)
+	out := make([]any, len(ops), len(ops)+len(replies))
+	out[0] = &first
+	if len(replies) > 0 {
+		all := slices.Clone(ops)
+		for _, r := range replies {
+			all, out = append(all, r.op), append(out, &r.out)
+		}
+		err := c.Store.Do(state.Unread(ctx), all, out...)
+		if err == nil || errors.Is(err, store.ErrUnavailable) {
+			return first, err
+		}
+		c.Slog.Error("automatic replies refused", "err", err)
+		for _, r := range replies {
+			r.out = state.Replied{}
+		}
+	}
+	err := c.Store.Do(state.Unread(ctx), ops, out[:len(ops)]...)
+	return first, err
 }
 
 // likeness is equal for a message that a sender repeats because it got no answer: the same
@@ -139,22 +126,6 @@ func (c *Committer) likeness(e *flow.Envelope, sp *segment.Spool) ([]byte, error
 	fmt.Fprintf(h, "%q %q %q\n", e.From.String(), rcpts, e.Facts.MessageID)
 	h.Write(raw)
 	return h.Sum(nil)[:16], nil
-}
-
-func (c *Committer) queued(e *flow.Envelope, rcpts []model.QueueRcpt, size int64) *state.QueueAdd {
-	q := model.QueueMessage{
-		From: e.From.String(), Skip: len(returnPath(e)), Size: size, Created: c.Now().UnixNano(),
-		MessageID: e.Facts.MessageID, Subject: e.Facts.Subject, EnvID: e.EnvID, Ret: e.Ret,
-		UTF8: e.UTF8, EightBit: e.EightBit, TraceID: e.ID,
-	}
-	if e.From.IsNull() {
-		q.From = ""
-	}
-	if e.Actor != nil {
-		q.Actor = e.Actor.Name
-	}
-	q.Expires = q.Created + int64(e.Settings.Queue.LifetimeHours)*int64(time.Hour)
-	return &state.QueueAdd{Message: q, Rcpts: rcpts}
 }
 
 // returnPath is the line that final delivery adds (RFC 5321 §4.4); it doesn't go out again.
@@ -209,16 +180,16 @@ func (c *Committer) added(e *flow.Envelope) []byte {
 	return []byte(b.String())
 }
 
-// report writes one line per user here, and one per alias (R10.72–R10.75).
+// report writes one line per user here, kept or passed on, and one per alias (R10.72–R10.76).
 func (c *Committer) report(e *flow.Envelope, p *Plan, size int64) {
 	client := ""
 	if e.Client.IsValid() {
 		client = e.Client.String()
 	}
-	for _, l := range p.lines {
+	for _, rcpt := range p.Lines {
 		c.Log.Emit(maillog.Event{
 			Type: maillog.Received, Status: maillog.Received, TraceID: e.ID, MessageID: e.Facts.MessageID,
-			Sender: e.From.String(), Recipient: l.rcpt, Subject: e.Facts.Subject, Size: size, ClientIP: client,
+			Sender: e.From.String(), Recipient: rcpt, Subject: e.Facts.Subject, Size: size, ClientIP: client,
 		})
 	}
 }

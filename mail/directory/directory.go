@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"mailplusd/mail/model"
+	"mailplusd/mail/srs"
 	"mailplusd/mail/state"
 )
 
@@ -23,6 +24,8 @@ type Directory struct {
 	mu    sync.Mutex
 	pic   atomic.Pointer[Picture]
 	now   func() time.Time
+	// Secret gives the secret of rewritten senders (package srs) in clear; nil: none are. Before first use.
+	Secret func(sealed string) (string, error)
 }
 
 // New makes a Directory over the tables of s.
@@ -55,13 +58,19 @@ type Picture struct {
 	version   uint64
 	Users     []*Account // by name
 	Groups    map[string]*model.Group
-	Domains   map[string]*model.Domain // also by additional name
-	Aliases   map[string]*model.Alias  // by name@domain
-	Trusted   []netip.Prefix           // servers that may send without login
-	Relayed   map[string]bool          // domains that are taken and passed on to their own servers
-	Relays    []*model.RelayRule       // by name
-	External  []string                 // external postmasters, when they are enabled
-	dkim      map[string]*model.DKIM   // by domain
+	dkim      map[string]*model.DKIM        // by domain
+	Domains   map[string]*model.Domain      // also by additional name
+	Aliases   map[string]*model.Alias       // by name@domain
+	Trusted   []netip.Prefix                // servers that may send without login
+	Relayed   map[string]bool               // domains that are taken and passed on to their own servers
+	Relays    []*model.RelayRule            // by name
+	External  []string                      // external postmasters, when they are enabled
+	Forwards  map[string]*model.AutoForward // by user
+	Replies   map[string]*model.AutoReply   // by user
+	BCC       []*model.AutoBCC              // by domain and name
+	SRS       *srs.Rewriter                 // nil: senders can be neither rewritten nor read
+	Rewrite   bool                          // the sender of what is passed on is rewritten
+	sealed    string                        // secret of SRS
 	byName    map[string]*Account
 	byID      map[model.AccountID]*Account
 	byAddress map[string]*Account
@@ -88,6 +97,7 @@ func (d *Directory) Now() (*Picture, error) {
 		return nil, err
 	}
 	p.version = version
+	d.readSecret(p)
 	d.pic.Store(p)
 	return p, nil
 }
@@ -140,6 +150,9 @@ func Draw(r state.Reader, now time.Time) (*Picture, error) {
 		p.External = set.Delivery.Postmasters
 	}
 	if err := p.addDKIM(r); err != nil {
+		return nil, err
+	}
+	if err := p.addPassing(r, &set.Delivery); err != nil {
 		return nil, err
 	}
 	return p, p.addRelays(r)

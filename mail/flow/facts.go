@@ -16,6 +16,7 @@ type Facts struct {
 	Author    message.Address // the first address in From; zero: there is none, or more than one From
 	Hops      int             // Received fields (RFC 5321 §6.3)
 	TooDeep   string          // why the structure passes a limit; empty: it doesn't
+	Header    message.Header
 }
 
 // Inspect reads a message's facts within the limits of the settings.
@@ -25,7 +26,7 @@ func Inspect(raw []byte, set *model.Settings) Facts {
 	h := &t.Root.Header
 	f := Facts{
 		MessageID: h.Get("Message-ID"), Subject: message.Decode(h.Get("Subject")), HasDate: h.Has("Date"), HasFrom: h.Has("From"),
-		Hops: h.Count("Received"), TooDeep: t.Limit,
+		Hops: h.Count("Received"), TooDeep: t.Limit, Header: *h,
 	}
 	if h.Count("From") == 1 {
 		f.Author = author(h.Get("From"))

@@ -72,23 +72,19 @@ type Envelope struct {
 	Use   model.SpecialUse   // mailbox of local deliveries: Inbox, or Junk by verdict
 	Sign  []sender.Signature // to put in front of it
 
+	Copies  []route.Receiver   // blind copies by rules; known from Commit on
+	Way     *route.Way         // who gets it, here and elsewhere; known from Commit on
+	Replies []*model.AutoReply // of accounts whose absence answers it
+
 	Settings  *model.Settings
 	Directory *directory.Picture
 	DNS       *check.DNS
 	Trace     func(stage string, v Verdict) // nil outside flow trace
 }
 
-// Leaves tells whether the message goes to another server for some recipient.
-func (e *Envelope) Leaves() bool {
-	for _, r := range e.Rcpts {
-		for _, t := range r.Resolved.Targets {
-			if t.Account == nil {
-				return true
-			}
-		}
-	}
-	return false
-}
+// Leaves tells whether the message goes to another server, for a recipient that was named, by a forward
+// or as a blind copy. It is known from Commit on, after what adds ways.
+func (e *Envelope) Leaves() bool { return e.Way != nil && len(e.Way.Remote) > 0 }
 
 // Recipient is one accepted or asked-for recipient.
 type Recipient struct {

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"mailplusd/mail/directory"
 	"mailplusd/mail/model"
+	"mailplusd/mail/srs"
 )
 
 // Target is where one copy of a message goes: an account here or an address elsewhere.
@@ -23,6 +25,7 @@ type Resolved struct {
 	Alias   bool // through an alias: one line in the mail log (R10.75)
 	Local   bool // the recipient's domain is hosted here
 	Relayed bool // its mail is taken here and passed on (R7.104)
+	Bounce  bool // an address made by SRS: it leads to the sender that was rewritten, for bounces only
 }
 
 // Errors of Resolve.
@@ -50,6 +53,11 @@ func Resolve(p *directory.Picture, local, domain string) (Resolved, error) {
 			r, err = hosted(p, d, model.FoldName(base))
 		}
 	}
+	if errors.Is(err, ErrUnknown) && srs.Is(local) {
+		if r, err := bounce(p, local); !errors.Is(err, srs.ErrNotSRS) {
+			return r, err
+		}
+	}
 	if errors.Is(err, ErrUnknown) && d.CatchAll != "" {
 		if a := p.User(d.CatchAll); a != nil && a.Usable() {
 			r, err = Resolved{Targets: []Target{{Account: a, Address: local + "@" + d.Name}}}, nil
@@ -57,6 +65,25 @@ func Resolve(p *directory.Picture, local, domain string) (Resolved, error) {
 	}
 	r.Local = true
 	return r, err
+}
+
+// bounce finds the sender that an address was made from. Who it is may be hosted here by now.
+func bounce(p *directory.Picture, local string) (Resolved, error) {
+	if p.SRS == nil {
+		return Resolved{}, srs.ErrNotSRS
+	}
+	origLocal, origDomain, err := p.SRS.Reverse(local, time.Now())
+	if err != nil {
+		return Resolved{}, fmt.Errorf("%w: the SRS address %w", ErrUnknown, err)
+	}
+	r := Resolved{Targets: []Target{{Address: quoteLocal(origLocal) + "@" + origDomain}}}
+	if p.Hosts(origDomain) {
+		if r, err = Resolve(p, origLocal, origDomain); err != nil {
+			return r, err
+		}
+	}
+	r.Local, r.Bounce = true, true
+	return r, nil
 }
 
 func hosted(p *directory.Picture, d *model.Domain, local string) (Resolved, error) {

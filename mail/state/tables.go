@@ -41,7 +41,7 @@ var (
 	RelayDomains   = &Table[model.RelayDomain]{ID: 22, Name: "relay domain", Key: func(d *model.RelayDomain) string { return d.Name },
 		Indexes: []Index[model.RelayDomain]{{ID: 1, Unique: true, Values: func(d *model.RelayDomain) []string { return []string{d.Domain} }}}}
 
-	DKIM = &Table[model.DKIM]{ID: 33, Name: "DKIM", Key: func(d *model.DKIM) string { return d.Domain }}
+	DKIM         = &Table[model.DKIM]{ID: 33, Name: "DKIM", Key: func(d *model.DKIM) string { return d.Domain }}
 	AutoForwards = &Table[model.AutoForward]{ID: 23, Name: "forward", Class: ClassUser, Key: func(f *model.AutoForward) string { return f.User }}
 	AutoReplies  = &Table[model.AutoReply]{ID: 24, Name: "auto-reply", Class: ClassUser, Key: func(r *model.AutoReply) string { return r.User }}
 	AutoBCCs     = &Table[model.AutoBCC]{ID: 25, Name: "auto-BCC rule", Key: func(b *model.AutoBCC) string { return b.Domain + "/" + b.Name }}

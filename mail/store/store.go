@@ -288,6 +288,11 @@ func (s *Store) Deliver(ctx context.Context, op state.Deliver, with ...state.Ope
 	return out, err
 }
 
+// Do proposes operations as one entry; see state.Do.
+func (s *Store) Do(ctx context.Context, ops []state.Operation, out ...any) error {
+	return mend(s.state.Do(ctx, ops, out...))
+}
+
 // Generation rises when the whole state was replaced.
 func (s *Store) Generation() uint64 { return s.state.Generation() }
 
