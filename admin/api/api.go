@@ -7,17 +7,18 @@ import "mailplusd/admin/op"
 // All is every operation, in the order in which help and reference list them.
 var All = []op.Any{
 	Version, Status, SetupShow, SetupNew, SetupFromMailServer, SetupFromExchange, ConfigShow, ConfigGet, ConfigSet, ConfigExport, ConfigImport, ConfigDiff,
-	UserAdd, UserList, UserShow, UserSet, UserEnable, UserDisable, UserDelete, UserPasswd, AppPermissionShow, AppPermissionSet,
+	UserAdd, UserList, UserShow, UserSet, UserEnable, UserDisable, UserDelete, UserPasswd, UserForwardShow, UserForwardList, UserForwardSet, UserForwardDelete, UserReplyShow, UserReplyList, UserReplySet, UserReplyDelete, AppPermissionShow, AppPermissionSet,
 	GroupAdd, GroupList, GroupShow, GroupSet, GroupDelete, GroupMemberAdd, GroupMemberDelete, GroupMemberList,
 	AccountListOp, AccountActivate, AccountDeactivate, AccountReset, AccountGroupList, AccountGroupActivate, AccountGroupDeactivate, AccountGroupReset,
 	AccountDefaultShow, AccountDefaultSet, AccountSourceShow, AccountSourceSet, LicenseList, LicenseIssue, LicenseAdd,
 	DomainAdd, DomainList, DomainShow, DomainSet, DomainDelete, DomainDNSRecords, DKIMShow, DKIMEnable, DKIMDisable, DKIMSet, DKIMGenerate,
 	DomainUserAdd, DomainUserList, DomainUserShow, DomainUserSet, DomainUserDelete,
 	AliasAdd, AliasList, AliasShow, AliasSet, AliasDelete, AliasImport, AliasExportOp,
+	BCCAdd, BCCList, BCCSet, BCCDelete,
 	ServiceShow, ServiceSMTPSet, ServiceSMTPSSet, ServiceSubmissionSet, ServiceIMAPShow, ServiceIMAPSet, ServicePOP3Show, ServicePOP3Set, ServiceAutoconfigShow, ServiceAutoconfigSet, ServiceInterfaceSet,
 	ServiceFTSShow, ServiceFTSSet, FTSStatus, FTSReindex,
 	NetInterfaceList, NetLANShow, NetLANSet, NetDNSShow, NetDNSSet,
-	DeliveryGeneralShow, DeliveryGeneralSet, DeliveryAuthShow, DeliveryAuthSet,
+	DeliveryGeneralShow, DeliveryGeneralSet, DeliveryAuthShow, DeliveryAuthSet, DeliveryForwardShow, DeliveryForwardSet,
 	SenderPolicyShow, SenderPolicySet, ConnectionPolicyShow, ConnectionPolicySet,
 	PostmasterShow, PostmasterEnable, PostmasterDisable, PostmasterAdd, PostmasterDelete,
 	RelayShow, RelaySet, RelayRuleAdd, RelayRuleList, RelayRuleShow, RelayRuleSet, RelayRuleDelete,
@@ -31,5 +32,5 @@ var All = []op.Any{
 	StorageShow, StorageDigest, StorageVerify, StorageCompact, LockList, LockClear, TokenAdd, TokenList, TokenDelete,
 	HAShow, HAPrecheck, HADiscover, HAInvite, HACreate, HASet, HASwitchover, HARemove, HARecover, HAWait,
 	HAWitnessAdd, HAWitnessDel, HAWitnessShow, HAUpgrade, HAMergeList, HAMergeShow, ServerList, ServerShow,
-	MeShow, MePasswd, MeClientSettings, MailSend, Complete,
+	MeShow, MePasswd, MeClientSettings, MeForwardShow, MeForwardSet, MeForwardDelete, MeReplyShow, MeReplySet, MeReplyDelete, MailSend, Complete,
 }

@@ -111,7 +111,11 @@ func (s *Server) aliasSet(ctx context.Context, c *Call, in *api.AliasSetIn) (api
 		if err := state.Aliases.Delete(tx, d.Name+"/"+a.Name); err != nil {
 			return nil, err
 		}
-		return addAlias(tx, d, *in.Rename, members, time.Unix(a.Created, 0))
+		next, err := addAlias(tx, d, *in.Rename, members, time.Unix(a.Created, 0))
+		if err != nil {
+			return nil, err
+		}
+		return next, renameInBCC(tx, d, a.Name, next.Name)
 	})
 }
 
@@ -119,6 +123,9 @@ func (s *Server) aliasDelete(ctx context.Context, c *Call, in *api.AliasIn) (op.
 	_, err := s.aliasChange(ctx, c, in.Domain, in.Name, func(tx *state.Tx, d *model.Domain) (*model.Alias, error) {
 		a, err := getAlias(tx, d, in.Name)
 		if err != nil {
+			return nil, err
+		}
+		if err := dropFromBCC(tx, d.Name, model.AliasMember{Kind: model.AliasAlias, Value: a.Name}); err != nil {
 			return nil, err
 		}
 		return nil, state.Aliases.Delete(tx, d.Name+"/"+a.Name)

@@ -21,6 +21,7 @@ func (s *Server) bindAll() {
 	bind(s, api.ConfigImport, s.configImport)
 	bind(s, api.ConfigDiff, s.configDiff)
 	s.bindAccounts()
+	s.bindPassing()
 	s.bindDomains()
 	s.bindServices()
 	s.bindRest()
@@ -66,6 +67,30 @@ func (s *Server) bindAccounts() {
 	bind(s, api.LicenseList, s.licenseList)
 	bind(s, api.LicenseIssue, s.licenseIssue)
 	bind(s, api.LicenseAdd, s.licenseAdd)
+}
+
+// bindPassing: what mailboxes and domains do with mail besides keeping it.
+func (s *Server) bindPassing() {
+	bind(s, api.UserForwardShow, s.userForwardShow)
+	bind(s, api.UserForwardList, s.userForwardList)
+	bind(s, api.UserForwardSet, s.userForwardSet)
+	bind(s, api.UserForwardDelete, s.userForwardDelete)
+	bind(s, api.MeForwardShow, s.meForwardShow)
+	bind(s, api.MeForwardSet, s.meForwardSet)
+	bind(s, api.MeForwardDelete, s.meForwardDelete)
+	bind(s, api.UserReplyShow, s.userReplyShow)
+	bind(s, api.UserReplyList, s.userReplyList)
+	bind(s, api.UserReplySet, s.userReplySet)
+	bind(s, api.UserReplyDelete, s.userReplyDelete)
+	bind(s, api.MeReplyShow, s.meReplyShow)
+	bind(s, api.MeReplySet, s.meReplySet)
+	bind(s, api.MeReplyDelete, s.meReplyDelete)
+	bind(s, api.BCCAdd, s.bccAdd)
+	bind(s, api.BCCList, s.bccList)
+	bind(s, api.BCCSet, s.bccSet)
+	bind(s, api.BCCDelete, s.bccDelete)
+	bind(s, api.DeliveryForwardShow, s.deliveryForwardShow)
+	bind(s, api.DeliveryForwardSet, s.deliveryForwardSet)
 }
 
 func (s *Server) bindDomains() {

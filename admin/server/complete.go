@@ -37,6 +37,12 @@ func (s *Server) complete(_ context.Context, _ *Call, in *api.CompleteIn) (out a
 				all = append(all, local)
 			}
 		}
+	case "autobcc":
+		for _, b := range pic.BCC {
+			if len(in.Words) == 0 || b.Domain == in.Words[0] {
+				all = append(all, b.Name)
+			}
+		}
 	case "setting":
 		for _, k := range model.SettingKeys() {
 			all = append(all, k.Name)

@@ -205,6 +205,10 @@ func renameDomain(tx *state.Tx, d *model.Domain, to string) error {
 	if err != nil {
 		return err
 	}
+	rules, err := state.AutoBCCs.List(tx, old+"/")
+	if err != nil {
+		return err
+	}
 	if err := removeDomain(tx, d); err != nil {
 		return err
 	}
@@ -230,6 +234,12 @@ func renameDomain(tx *state.Tx, d *model.Domain, to string) error {
 	for _, a := range aliases {
 		a.Domain = to
 		if err := state.Aliases.Put(tx, a); err != nil {
+			return err
+		}
+	}
+	for _, b := range rules {
+		b.Domain = to
+		if err := state.AutoBCCs.Put(tx, b); err != nil {
 			return err
 		}
 	}
@@ -268,6 +278,15 @@ func removeDomain(tx *state.Tx, d *model.Domain) error {
 		return err
 	} else if has {
 		if err := state.DKIM.Delete(tx, d.Name); err != nil {
+			return err
+		}
+	}
+	rules, err := state.AutoBCCs.List(tx, d.Name+"/")
+	if err != nil {
+		return err
+	}
+	for _, b := range rules {
+		if err := state.AutoBCCs.Delete(tx, b.Domain+"/"+b.Name); err != nil {
 			return err
 		}
 	}

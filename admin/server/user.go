@@ -321,6 +321,9 @@ func deleteUser(tx *state.Tx, name string, withMail bool) (*model.User, error) {
 	if err := dropFromAliases(tx, model.AliasMember{Kind: model.AliasUser, Value: u.Name}); err != nil {
 		return nil, err
 	}
+	if err := dropPassing(tx, u.Name); err != nil {
+		return nil, err
+	}
 	if withMail {
 		tx.Also(state.AccountDelete{Account: u.ID, User: u.Name})
 	}

@@ -125,7 +125,8 @@ func indent(lines []string) string {
 var nouns = map[string]string{
 	"user": "local user accounts", "group": "local groups", "group member": "members of groups", "account": "who may use mail: activation and seats",
 	"account group": "activation by group", "account default": "activation by default", "domain": "hosted domains", "domain user": "addresses of users in a domain",
-	"domain alias": "aliases of a domain", "domain dkim": "signing of a domain's outgoing mail", "service": "listeners and protocols", "service smtp": "SMTP, port 25", "service smtps": "SMTP with implicit TLS, port 465",
+	"domain alias": "aliases of a domain", "domain dkim": "signing of a domain's outgoing mail", "domain autobcc": "blind copies of a domain's mail", "user forward": "users whose mail is forwarded", "user autoreply": "users who are away",
+	"me forward": "where your mail is forwarded to", "me autoreply": "what is answered while you are away", "delivery forward": "how mail is passed on", "service": "listeners and protocols", "service smtp": "SMTP, port 25", "service smtps": "SMTP with implicit TLS, port 465",
 	"service submission": "submission, port 587", "service imap": "IMAP", "service pop3": "POP3", "service fts": "full-text search", "fts": "full-text indexes of this node", "delivery": "rules of receiving and sending",
 	"delivery general": "host name, banner, limits", "delivery auth": "SMTP authentication", "queue": "mail on its way to other servers",
 	"log": "mail log", "log mail": "what happened to messages", "cert": "TLS certificates", "check": "is everything right?", "config": "every setting by name",
