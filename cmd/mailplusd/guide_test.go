@@ -188,6 +188,17 @@ var guidePages = map[string]func(t *testing.T, d *process, page string){
 		runGuide(t, d, page, fixtures(t, map[string]string{"relay.pw": "s3cret"}), nil, nil)
 		d.has("direct", "relay", "show")
 	},
+	"forwarding.md": func(t *testing.T, d *process, page string) {
+		d.carol(t)
+		key, cert := selfSigned(t)
+		dir := fixtures(t, map[string]string{"c.pem": cert, "c.key": key, "away.txt": "I am away until January.\n", "message.eml": "To: carol@example.test\r\nSubject: x\r\n\r\nx\r\n"})
+		d.ok("cert", "import", "main", "--cert", dir+"/c.pem", "--key-file", dir+"/c.key", "--default", "on")
+		d.ok("token", "add", "carol", "--user", "carol", "--cert", dir+"/c.pem")
+		runGuide(t, d, page, dir, nil, func(line string) string { // carol types what begins with mpctl me
+			return strings.Replace(line, "mpctl me ", fmt.Sprintf("mpctl --server %s --ca c.pem --client-cert c.pem --client-key c.key me ", d.port(2825)), 1)
+		})
+		d.has("on", "config", "get", "delivery.srs")
+	},
 	"backup-mx.md": func(t *testing.T, d *process, page string) {
 		runGuide(t, d, page, fixtures(t, nil), nil, nil)
 	},
