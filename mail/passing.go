@@ -13,6 +13,7 @@ import (
 	"mailplusd/mail/message"
 	"mailplusd/mail/model"
 	"mailplusd/mail/route"
+	"mailplusd/mail/vault"
 )
 
 // SRSSecret is what the secret of rewritten senders is sealed for.
@@ -86,6 +87,13 @@ func (s *Server) originalSender(from string) string {
 	return message.Address{Local: local, Domain: domain}.String()
 }
 
+// NewSRSSecret makes a secret of rewritten senders, sealed.
+func NewSRSSecret(v *vault.Vault) (string, error) {
+	var raw [32]byte
+	rand.Read(raw[:])
+	return v.Seal(SRSSecret, base64.StdEncoding.EncodeToString(raw[:]))
+}
+
 // ensureSRS makes the secret of rewritten senders once the system is set up. The node that leads
 // does it; where settings are read-only it waits until they are not. It tells whether there is one.
 func (s *Server) ensureSRS() bool {
@@ -96,9 +104,7 @@ func (s *Server) ensureSRS() bool {
 	if set.System.SetUp == 0 || !s.leading() {
 		return false
 	}
-	var raw [32]byte
-	rand.Read(raw[:])
-	sealed, err := s.Vault.Seal(SRSSecret, base64.StdEncoding.EncodeToString(raw[:]))
+	sealed, err := NewSRSSecret(s.Vault)
 	if err == nil {
 		ctx, cancel := context.WithTimeout(s.ctx, 10*time.Second)
 		defer cancel()

@@ -26,12 +26,14 @@ type UserForwardSetIn struct {
 
 // PassingOut is how mail is passed on.
 type PassingOut struct {
-	SRS bool `json:"srs" col:"SRS"`
+	SRS    bool   `json:"srs" col:"SRS"`
+	Secret string `json:"secret" col:"SECRET"` // set, not made yet, or not readable here
 }
 
 // PassingSetIn changes it.
 type PassingSetIn struct {
-	SRS *bool `json:"srs" flag:"srs" help:"rewrite the sender of other servers' mail that is passed on, so that SPF holds at the next server"`
+	SRS   *bool `json:"srs" flag:"srs" help:"rewrite the sender of other servers' mail that is passed on, so that SPF holds at the next server"`
+	Renew bool  `json:"renew_secret" flag:"renew-secret" help:"make a new secret; what bounces to senders that were rewritten before is refused then"`
 }
 
 // Forwards (I.15, R5.56–R5.59).

@@ -8,6 +8,7 @@ import (
 
 	"mailplusd/admin/api"
 	"mailplusd/admin/op"
+	"mailplusd/mail"
 	"mailplusd/mail/directory"
 	"mailplusd/mail/model"
 	routing "mailplusd/mail/route"
@@ -184,14 +185,40 @@ func (s *Server) deleteForward(ctx context.Context, c *Call, name, show string) 
 	})
 }
 
-func (s *Server) deliveryForwardShow(context.Context, *Call, *op.None) (api.PassingOut, error) {
-	return api.PassingOut{SRS: s.mail.State.Current().Delivery.SRS}, nil
+// renewSecret is what makes a secret that a node has no key of.
+const renewSecret = "mpctl delivery forward set --renew-secret"
+
+func (s *Server) passingOut(set *model.Settings) api.PassingOut {
+	out := api.PassingOut{SRS: set.Delivery.SRS, Secret: "set"}
+	if set.Delivery.SRSSecret == "" {
+		out.Secret = "not made yet"
+	} else if _, err := s.mail.Vault.Unseal(mail.SRSSecret, set.Delivery.SRSSecret); err != nil {
+		out.Secret = "not readable on this node"
+	}
+	return out
+}
+
+func (s *Server) deliveryForwardShow(_ context.Context, c *Call, _ *op.None) (api.PassingOut, error) {
+	out := s.passingOut(s.mail.State.Current())
+	if out.SRS && out.Secret != "set" {
+		c.Warn("senders are not rewritten: the secret is %s; %s makes one", out.Secret, renewSecret)
+	}
+	return out, nil
 }
 
 func (s *Server) deliveryForwardSet(ctx context.Context, c *Call, in *api.PassingSetIn) (out api.PassingOut, err error) {
+	sealed := ""
+	if in.Renew {
+		if sealed, err = mail.NewSRSSecret(s.mail.Vault); err != nil {
+			return out, err
+		}
+	}
 	_, err = s.changeSettings(ctx, c, func(set *model.Settings) error {
 		assign(&set.Delivery.SRS, in.SRS)
-		out.SRS = set.Delivery.SRS
+		if sealed != "" {
+			set.Delivery.SRSSecret = sealed
+		}
+		out = s.passingOut(set)
 		return nil
 	})
 	if err == nil && !out.SRS {
