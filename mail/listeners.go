@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -38,6 +39,7 @@ type Listeners struct {
 	Open func(name string, l *wire.Listener) (stop func()) // serves a new listener
 	Make func(name string) wire.Config                     // how its connections are handled
 	Bind string                                            // fixed address of all; empty: as the settings say
+	More func() map[string]int                             // further listeners, where no other has the port; nil: none
 	Log  *slog.Logger
 
 	mu       sync.Mutex
@@ -45,6 +47,7 @@ type Listeners struct {
 	errs     map[string]string
 	floating []netip.Addr
 	paused   bool
+	down     bool // for good
 }
 
 // Float names the floating addresses that this node holds. Where listeners have an address
@@ -145,13 +148,16 @@ func bindAddress(bind, iface string) (string, error) {
 func (ls *Listeners) Apply(set *model.Settings) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
+	if ls.down {
+		return
+	}
 	if ls.open == nil {
 		ls.open = map[string]*endpoint{}
 	}
 	ls.errs = map[string]string{}
 	want := map[string]int{}
 	if set.System.SetUp != 0 {
-		want = set.Services.Ports()
+		want = ls.wanted(set)
 	}
 	host, err := bindAddress(ls.Bind, set.System.Interface)
 	if err != nil {
@@ -184,6 +190,20 @@ func (ls *Listeners) Apply(set *model.Settings) {
 			ls.Log.Error("can't listen", "listener", key, "address", addr, "err", err)
 		}
 	}
+}
+
+func (ls *Listeners) wanted(set *model.Settings) map[string]int {
+	want := set.Services.Ports()
+	if ls.More == nil {
+		return want
+	}
+	taken := slices.Collect(maps.Values(want))
+	for name, port := range ls.More() {
+		if !slices.Contains(taken, port) {
+			want[name] = port
+		}
+	}
+	return want
 }
 
 // ensure opens or moves the listener of a key: its name, before an "@".
@@ -277,6 +297,7 @@ func (ls *Listeners) Probe(set *model.Settings) error {
 func (ls *Listeners) Shutdown(ctx context.Context) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
+	ls.down = true
 	var wg sync.WaitGroup
 	for _, e := range ls.open {
 		wg.Add(1)

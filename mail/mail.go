@@ -3,14 +3,18 @@ package mail
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
 	"mailplusd/mail/autoconfig"
 	"mailplusd/mail/certs"
+	"mailplusd/mail/certs/keeper"
 	"mailplusd/mail/check"
 	"mailplusd/mail/commit"
 	"mailplusd/mail/directory"
@@ -63,6 +67,7 @@ type Server struct {
 	Login     *login.Login
 	MailLog   *maillog.Log
 	Keyring   *certs.Keyring
+	Certs     *keeper.Keeper
 	Vault     *vault.Vault // keys of the secrets in the settings
 	Signer    *sender.Signer
 	DNS       *check.DNS // for the stages of the chain
@@ -82,9 +87,11 @@ type Server struct {
 	imap     *imapd.Server
 	pop3     *pop3d.Server
 	auto     *autoconfig.Server
-	ctx      context.Context
-	cancel   context.CancelFunc
-	wg       sync.WaitGroup
+
+	challenges *autoconfig.Server // where an ACME server looks and no other listener is
+	ctx        context.Context
+	cancel     context.CancelFunc
+	wg         sync.WaitGroup
 }
 
 // New puts the server together; Start opens it to the world.
@@ -106,6 +113,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.Keyring = certs.NewKeyring()
+	s.Certs = &keeper.Keeper{State: o.State, Vault: s.Vault, Ring: s.Keyring, Leading: o.Leading, Log: o.Log, Now: time.Now, Context: s.ctx, Go: s.wg.Go, Apply: s.applyListeners, Serving: s.serving}
 	s.Login = s.newLogin(o.ShareLogin)
 	s.DNS = &check.DNS{Servers: func() []string { return s.State.Current().Network.Resolvers }}
 	s.Signer = &sender.Signer{Unseal: s.Vault.Unseal}
@@ -117,7 +125,7 @@ func New(o Options) (*Server, error) {
 	s.newSearch(filepath.Join(o.Data, "search"))
 	s.newProtocols()
 	s.pop3.Elsewhere = o.MaildropElsewhere
-	s.Listeners = &Listeners{Bind: o.Bind, Log: o.Log, Make: s.wireConfig, Open: s.serve}
+	s.Listeners = &Listeners{Bind: o.Bind, Log: o.Log, Make: s.wireConfig, Open: s.serve, More: s.Certs.Ports}
 	return s, nil
 }
 
@@ -127,7 +135,8 @@ func (s *Server) newProtocols() {
 		Settings: s.State.Current, Log: s.log, MailLog: s.MailLog, Now: time.Now, Ready: s.ready, Local: s.IsLocal,
 	}
 	s.pop3 = &pop3d.Server{Store: s.Store, Login: s.Login, Settings: s.State.Current, Log: s.log}
-	s.auto = &autoconfig.Server{Settings: s.State.Current, Hosts: s.hosts, Log: s.log}
+	s.auto = &autoconfig.Server{Settings: s.State.Current, Hosts: s.hosts, Log: s.log, Challenge: s.Certs.Answer}
+	s.challenges = &autoconfig.Server{Settings: s.State.Current, Hosts: func(string) bool { return false }, Log: s.log, Challenge: s.Certs.Answer}
 	s.imap = &imapd.Server{Store: s.Store, Login: s.Login, Settings: s.State.Current, Index: s.Search, Log: s.log}
 }
 
@@ -168,31 +177,18 @@ func (s *Server) Start() {
 		s.houseKeeping()
 	}()
 	s.wg.Go(func() { s.Search.Run(s.ctx) })
+	s.wg.Go(func() { s.Certs.Run(s.ctx) })
 }
 
 // reload brings what follows from rows up to date.
 func (s *Server) reload() {
-	if err := s.loadCertificates(); err != nil {
+	if err := s.Certs.Load(); err != nil {
 		s.log.Error("certificates can't be loaded", "err", err)
 	}
-	s.Listeners.Apply(s.State.Current())
+	s.applyListeners()
 }
 
-func (s *Server) loadCertificates() error {
-	rows, err := state.Certificates.List(s.State, "")
-	if err != nil {
-		return err
-	}
-	list := make([]certs.Certificate, 0, len(rows))
-	def := ""
-	for _, r := range rows {
-		list = append(list, certs.Certificate{Name: r.Name, CertPEM: []byte(r.Cert), KeyPEM: []byte(r.Key), Source: r.Source})
-		if r.Default || def == "" {
-			def = r.Name
-		}
-	}
-	return s.Keyring.Load(list, def)
-}
+func (s *Server) applyListeners() { s.Listeners.Apply(s.State.Current()) }
 
 // Stop says goodbye to clients, finishes what was accepted and closes what New opened.
 func (s *Server) Stop() {
@@ -233,14 +229,36 @@ func (s *Server) wireConfig(name string) wire.Config {
 		if name == "pop3" && !set.Services.POP3.TLS {
 			cfg.TLS = nil
 		}
-	case "autoconfig", "autoconfig-http": // short and the same on both nodes: nothing to steer
+	case "autoconfig", "autoconfig-http", keeper.ListenTLS, keeper.ListenHTTP: // short and the same on both nodes: nothing to steer
 		cfg.Steer, cfg.Timeouts, cfg.Limits = nil, autoconfig.Timeouts, autoconfig.Limits
-		cfg.ImplicitTLS = name == "autoconfig"
-		if name == "autoconfig-http" {
+		cfg.ImplicitTLS = name == "autoconfig" || name == keeper.ListenTLS
+		if cfg.TLS = s.tlsWithChallenges; !cfg.ImplicitTLS {
 			cfg.TLS = nil
 		}
 	}
 	return cfg
+}
+
+// tlsWithChallenges is for listeners to which an ACME server may come.
+func (s *Server) tlsWithChallenges(h *tls.ClientHelloInfo) (*tls.Config, error) {
+	if cfg, err := s.Certs.TLS(h); cfg != nil || err != nil {
+		return cfg, err
+	}
+	return s.Keyring.Config(), nil
+}
+
+// serving tells whether a port is listened on, or why it can't be.
+func (s *Server) serving(port int) (bool, error) {
+	var err error
+	for _, l := range s.Listeners.State() {
+		if _, p, _ := net.SplitHostPort(l.Address); p == strconv.Itoa(port) {
+			return true, nil
+		}
+		if l.Err != "" && (l.Name == keeper.ListenHTTP || l.Name == keeper.ListenTLS) {
+			err = errors.New(l.Err)
+		}
+	}
+	return false, err
 }
 
 // hosts tells whether mail for a domain is received here.
@@ -271,6 +289,8 @@ func (s *Server) serve(name string, l *wire.Listener) (stop func()) {
 		run(func() error { return s.pop3.Serve(l) })
 	case "autoconfig", "autoconfig-http":
 		run(func() error { return s.auto.Serve(l, name == "autoconfig-http") })
+	case keeper.ListenHTTP, keeper.ListenTLS:
+		run(func() error { return s.challenges.Serve(l, name == keeper.ListenHTTP) })
 	default:
 		engine := s.smtp.Engine(smtpd.Kind(name))
 		run(func() error { return engine.Serve(l) })

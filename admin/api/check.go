@@ -33,6 +33,7 @@ var (
 	CheckTime      = op.New[op.None, []Finding]("check time", op.Spec{Summary: "ask a time server: is the Internet there, is the clock right", Effect: op.Read, Local: true})
 	CheckBlocklist = op.New[op.None, []Finding]("check blocklist", op.Spec{Summary: "ask public block lists about this server's addresses", Effect: op.Read, Local: true})
 	CheckServices  = op.New[op.None, []Finding]("check services", op.Spec{Summary: "check that SMTP, IMAP and POP3 are enabled and consistent", Effect: op.Read})
+	CheckCerts     = op.New[op.None, []Finding]("check certs", op.Spec{Summary: "check that certificates are good, renewed in time, and for the names that clients use", Effect: op.Read, Local: true})
 	CheckConfig    = op.New[op.None, []Finding]("check config", op.Spec{Summary: "check the settings against what is recommended", Effect: op.Read})
 	CheckLogin     = op.New[CheckLoginIn, []Finding]("check login", op.Spec{Summary: "check why an account can or can't log in", Effect: op.Read})
 )

@@ -29,6 +29,7 @@ type SetUp struct {
 	Services         model.Services // which listeners, on which ports
 	Admin            string         // first administrator; empty: none
 	AdminHash        string
+	Seal             func(name string, keyPEM []byte) (string, error) // the key of the certificate; nil: it is sealed later
 }
 
 // DefaultServices are the listeners after set-up: SMTP on all three ports; IMAP and POP3 are
@@ -80,7 +81,13 @@ func SetUpSystem(ctx context.Context, st *state.State, in SetUp, now time.Time, 
 	if err != nil {
 		return nil, err
 	}
-	row := &model.Certificate{Name: "default", Cert: string(cert.CertPEM), Key: string(cert.KeyPEM), Source: "self-signed", Default: true, Created: now.Unix()}
+	key := string(cert.KeyPEM)
+	if in.Seal != nil {
+		if key, err = in.Seal("default", cert.KeyPEM); err != nil {
+			return nil, err
+		}
+	}
+	row := &model.Certificate{Name: "default", Cert: string(cert.CertPEM), Key: key, Source: model.CertSelfSigned, Default: true, Created: now.Unix()}
 	return set, st.Update(ctx, func(tx *state.Tx) error {
 		if err := setUpRows(tx, set, now, row); err != nil {
 			return err
@@ -144,7 +151,7 @@ func (s *Server) SetUpDev(ctx context.Context, password []byte, offset int) (boo
 		PlainLogin: "loopback",
 	}
 	svc.Autoconfig = model.Autoconfig{Port: 2443 + offset, HTTP: true, HTTPPort: 2480 + offset}
-	in := SetUp{Domain: "example.test", Hostname: "mail.example.test", Interface: "127.0.0.1", Services: svc, Admin: DevAccounts[0], AdminHash: hash}
+	in := SetUp{Domain: "example.test", Hostname: "mail.example.test", Interface: "127.0.0.1", Services: svc, Admin: DevAccounts[0], AdminHash: hash, Seal: s.mail.Certs.Seal}
 	if _, err := SetUpSystem(ctx, s.mail.State, in, time.Now(), nil); err != nil {
 		return false, err
 	}
@@ -187,7 +194,7 @@ func (s *Server) setupNew(ctx context.Context, c *Call, in *api.SetupNewIn) (out
 	if err := writable(s.data); err != nil {
 		return out, refused(fmt.Sprintf("%s is not writable: %v", s.data, err), "")
 	}
-	su := SetUp{Domain: in.Domain, Hostname: in.Hostname, Interface: in.Interface, Resolvers: in.Resolver, Services: DefaultServices(), Admin: in.Admin}
+	su := SetUp{Domain: in.Domain, Hostname: in.Hostname, Interface: in.Interface, Resolvers: in.Resolver, Services: DefaultServices(), Admin: in.Admin, Seal: s.mail.Certs.Seal}
 	if in.Admin != "" {
 		if in.Password == "" {
 			return out, op.Errorf(op.Usage, "the first administrator needs a password: give --password-file")

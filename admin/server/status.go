@@ -59,6 +59,13 @@ func (s *Server) status(context.Context, *Call, *op.None) (api.StatusOut, error)
 	if cs.Leader == "" {
 		out.Alerts = append(out.Alerts, "no leader: nothing can be stored")
 	}
+	warnings, err := s.mail.Certs.Warnings()
+	if err != nil {
+		return out, err
+	}
+	for _, w := range warnings {
+		out.Alerts = append(out.Alerts, fmt.Sprintf("certificate %s %s (%s)", w.Name, w.Text, w.Remedy))
+	}
 	if s.ha != nil {
 		if v := s.haView(s.ha); v.Alarm != "" { // R11.60
 			out.Alerts = append(out.Alerts, v.Alarm+" (mpctl ha show)")

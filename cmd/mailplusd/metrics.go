@@ -8,6 +8,9 @@ import (
 	"net/http/pprof"
 	"time"
 
+	"mailplusd/mail/certs/keeper"
+	"mailplusd/mail/model"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -78,7 +81,7 @@ func (n *node) register(reg *prometheus.Registry) {
 		}
 		return 0
 	})
-	reg.MustRegister(connections{n})
+	reg.MustRegister(connections{n}, certificates{n})
 	if n.sharing != nil {
 		reg.MustRegister(shared{n.sharing})
 	}
@@ -96,5 +99,40 @@ func (c connections) Describe(ch chan<- *prometheus.Desc) { ch <- connectionsDes
 func (c connections) Collect(ch chan<- prometheus.Metric) {
 	for _, l := range c.n.mail.Listeners.State() {
 		ch <- prometheus.MustNewConstMetric(connectionsDesc, prometheus.GaugeValue, float64(l.Conns), l.Name)
+	}
+}
+
+// certificates tells how long each is good, and how often its order failed.
+type certificates struct{ n *node }
+
+var (
+	certUntilDesc    = prometheus.NewDesc("mailplusd_certificate_not_after_seconds", "when the certificate ends, Unix time", []string{"certificate"}, nil)
+	certFailuresDesc = prometheus.NewDesc("mailplusd_certificate_order_failures", "orders in a row that failed", []string{"certificate"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c certificates) Describe(ch chan<- *prometheus.Desc) {
+	ch <- certUntilDesc
+	ch <- certFailuresDesc
+}
+
+// Collect implements prometheus.Collector.
+func (c certificates) Collect(ch chan<- prometheus.Metric) {
+	all, err := keeper.All(c.n.state)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(certUntilDesc, err)
+		return
+	}
+	for _, e := range all {
+		if e.Chain != "" && e.Err == nil {
+			ch <- prometheus.MustNewConstMetric(certUntilDesc, prometheus.GaugeValue, float64(e.Info.NotAfter.Unix()), e.Name)
+		}
+		if e.Source == model.CertACME {
+			failures := 0
+			if e.Issued != nil {
+				failures = e.Issued.Failures
+			}
+			ch <- prometheus.MustNewConstMetric(certFailuresDesc, prometheus.GaugeValue, float64(failures), e.Name)
+		}
 	}
 }

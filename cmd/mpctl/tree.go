@@ -129,7 +129,7 @@ var nouns = map[string]string{
 	"me forward": "where your mail is forwarded to", "me autoreply": "what is answered while you are away", "delivery forward": "how mail is passed on", "service": "listeners and protocols", "service smtp": "SMTP, port 25", "service smtps": "SMTP with implicit TLS, port 465",
 	"service submission": "submission, port 587", "service imap": "IMAP", "service pop3": "POP3", "service fts": "full-text search", "fts": "full-text indexes of this node", "delivery": "rules of receiving and sending",
 	"delivery general": "host name, banner, limits", "delivery auth": "SMTP authentication", "queue": "mail on its way to other servers",
-	"log": "mail log", "log mail": "what happened to messages", "cert": "TLS certificates", "check": "is everything right?", "config": "every setting by name",
+	"log": "mail log", "log mail": "what happened to messages", "cert": "TLS certificates", "cert acme": "the ACME server that certificates are ordered from", "check": "is everything right?", "config": "every setting by name",
 	"me": "your own account", "mailbox": "mailboxes and their mail: given back, moved in and out", "service autoconfig": "settings that mail clients fetch by themselves", "storage": "message bodies on disk", "flow": "how a message is decided on", "setup": "make a mail system of this node",
 	"job": "long work in the background", "license": "seats", "admin": "administration itself", "admin log": "who changed what", "login": "lock-outs", "login lock": "lock-outs after wrong passwords",
 	"ha": "the pair: two nodes and a floating address", "ha merge": "what was joined after both nodes had served alone", "ha witness": "the third voice of a pair", "server": "the machines of the mail system",

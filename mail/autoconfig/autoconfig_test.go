@@ -222,3 +222,23 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// TestChallenge: an ACME server gets the answer to its token over HTTP, from no other path and by no other method.
+func TestChallenge(t *testing.T) {
+	s := server(nil)
+	s.Challenge = func(token string) (string, bool) { return token + ".thumb", token == "tok_-1" }
+	if a := s.call(t, get("/.well-known/acme-challenge/tok_-1", "anything.example"), true); !strings.HasPrefix(a, "HTTP/1.1 200 ") || body(a) != "tok_-1.thumb" {
+		t.Errorf("%q", a)
+	}
+	for _, raw := range []string{
+		get("/.well-known/acme-challenge/", "x"), get("/.well-known/acme-challenge/other", "x"), get("/.well-known/acme-challenge/../tok_-1", "x"),
+		get("/.well-known/acme-challenge/a/tok_-1", "x"), "POST /.well-known/acme-challenge/tok_-1 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+	} {
+		if a := s.call(t, raw, true); !strings.HasPrefix(a, "HTTP/1.1 404 ") {
+			t.Errorf("%q: %q", raw, a)
+		}
+	}
+	if a := s.call(t, get("/.well-known/acme-challenge/tok_-1", "x"), false); !strings.HasPrefix(a, "HTTP/1.1 404 ") {
+		t.Errorf("over HTTPS: %q", a)
+	}
+}

@@ -38,7 +38,9 @@ var Limits = wire.Limits{MaxConns: 256, MaxPerIP: 32}
 type Server struct {
 	Settings func() *model.Settings
 	Hosts    func(domain string) bool // whether mail for the domain is received here
-	Log      *slog.Logger
+	// Challenge gives the answer to an ACME server that asks by HTTP for a token; nil: there is none.
+	Challenge func(token string) (string, bool)
+	Log       *slog.Logger
 }
 
 // Serve answers on a listener until it is closed; with redirect, it only sends clients to HTTPS.
@@ -65,6 +67,8 @@ func (s *Server) serve(c net.Conn, redirect bool) {
 			return
 		}
 		a = plain(http.StatusBadRequest, "that is no request")
+	case redirect && strings.HasPrefix(req.URL.Path, pathChallenge):
+		a = s.challenge(req)
 	case redirect:
 		a = s.toHTTPS(req)
 	default:
@@ -125,8 +129,20 @@ func (s *Server) toHTTPS(req *http.Request) *answer {
 	return a
 }
 
+// challenge answers an ACME server that validates a name (RFC 8555 §8.3).
+func (s *Server) challenge(req *http.Request) *answer {
+	if s.Challenge != nil && (req.Method == http.MethodGet || req.Method == http.MethodHead) {
+		if text, ok := s.Challenge(strings.TrimPrefix(req.URL.Path, pathChallenge)); ok {
+			return &answer{status: http.StatusOK, kind: "application/octet-stream", body: []byte(text)}
+		}
+	}
+	return plain(http.StatusNotFound, "not found")
+}
+
 // Paths that are answered.
 const (
+	pathChallenge = "/.well-known/acme-challenge/"
+
 	pathMozilla   = "/.well-known/autoconfig/mail/config-v1.1.xml"
 	pathMozillaAt = "/mail/config-v1.1.xml" // on autoconfig.DOMAIN
 	pathOutlook   = "/autodiscover/autodiscover.xml"

@@ -1,6 +1,9 @@
 package certs
 
 import (
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"net"
@@ -22,19 +25,28 @@ func handshake(t *testing.T, k *Keyring, client *tls.Config) (*x509.Certificate,
 	return c.ConnectionState().PeerCertificates[0], nil
 }
 
+// TestKeyring: the certificate is chosen by the name that the client asks for: exactly, by a
+// wildcard of one label, else the default one.
 func TestKeyring(t *testing.T) {
-	// covers: R6.10 R6.22
+	// covers: R6.10 R6.22 I.23
 	now := time.Now()
 	one, err := SelfSigned("one", []string{"mail.one.test", "*.wild.test"}, now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	two, _ := SelfSigned("two", []string{"mail.two.test"}, now)
+	three, _ := SelfSigned("three", []string{"x.wild.test"}, now)
 	k := NewKeyring()
-	if err := k.Load([]Certificate{*one, *two}, "two"); err != nil {
+	if _, err := handshake(t, k, &tls.Config{}); err == nil {
+		t.Error("an empty ring serves")
+	}
+	if err := k.Load([]Certificate{*one, *two, *three}, "two"); err != nil {
 		t.Fatal(err)
 	}
-	for sni, want := range map[string]string{"mail.one.test": "mail.one.test", "x.wild.test": "mail.one.test", "mail.two.test": "mail.two.test", "other.test": "mail.two.test", "": "mail.two.test"} {
+	for sni, want := range map[string]string{
+		"mail.one.test": "mail.one.test", "MAIL.One.test": "mail.one.test", "y.wild.test": "mail.one.test", "x.wild.test": "x.wild.test", "mail.two.test": "mail.two.test",
+		"other.test": "mail.two.test", "": "mail.two.test", "a.b.wild.test": "mail.two.test", "wild.test": "mail.two.test",
+	} {
 		c, err := handshake(t, k, &tls.Config{ServerName: sni})
 		if err != nil || c.DNSNames[0] != want {
 			t.Errorf("%q: %v %v, want %s", sni, c, err, want)
@@ -45,22 +57,66 @@ func TestKeyring(t *testing.T) {
 	}
 }
 
-func TestCheck(t *testing.T) {
-	now := time.Now()
-	one, _ := SelfSigned("one", []string{"mail.one.test"}, now)
-	two, _ := SelfSigned("two", []string{"mail.two.test"}, now)
-	if info, err := Check(one, now); err != nil || !info.SelfSigned || info.Names[0] != "mail.one.test" {
-		t.Errorf("%+v %v", info, err)
+// TestKeyringPrefers: of several certificates for a name, an authority's one before a self-signed
+// one, then the default one, then the one that is good for longest; whatever the order of loading.
+func TestKeyringPrefers(t *testing.T) {
+	p256 := elliptic.P256()
+	root := issue(t, nil, ecKey(t, p256), asCA("Root"))
+	make := func(name string, by *authority, days int) Certificate {
+		key := ecKey(t, p256)
+		c := issue(t, by, key, func(c *x509.Certificate) { c.NotAfter = time.Now().AddDate(0, 0, days) })
+		return Certificate{Name: name, CertPEM: c.pem(), KeyPEM: keyPEM(t, key)}
 	}
-	for name, c := range map[string]*Certificate{
-		"key of another": {CertPEM: one.CertPEM, KeyPEM: two.KeyPEM}, "no PEM": {CertPEM: []byte("x"), KeyPEM: one.KeyPEM},
-		"wrong chain": {CertPEM: append(append([]byte{}, one.CertPEM...), two.CertPEM...), KeyPEM: one.KeyPEM},
+	own, short, long, def := make("own", nil, 3650), make("short", root, 10), make("long", root, 90), make("def", root, 5)
+	for _, x := range []struct {
+		list []Certificate
+		def  string
+		want string
+	}{
+		{[]Certificate{own, short}, "own", "short"}, {[]Certificate{short, own}, "own", "short"}, {[]Certificate{long, short, own}, "own", "long"},
+		{[]Certificate{short, long, own}, "", "long"}, {[]Certificate{short, def, long}, "def", "def"}, {[]Certificate{own}, "gone", "own"},
 	} {
-		if _, err := Check(c, now); err == nil {
-			t.Errorf("%s was accepted", name)
+		k := NewKeyring()
+		if err := k.Load(x.list, x.def); err != nil {
+			t.Fatal(err)
+		}
+		if got := k.Serves("mail.example.test"); got != x.want {
+			t.Errorf("%v, default %s: %s serves, want %s", names(x.list), x.def, got, x.want)
 		}
 	}
-	if _, err := Check(one, now.AddDate(11, 0, 0)); err == nil {
-		t.Error("an expired one was accepted")
+	k := NewKeyring()
+	if err := k.Load([]Certificate{own, long}, "own"); err != nil || k.Serves("other.test") != "own" {
+		t.Errorf("the default is %s %v", k.Serves("other.test"), err)
+	}
+	damaged := Certificate{Name: "damaged", CertPEM: own.CertPEM, KeyPEM: long.KeyPEM}
+	if err := k.Load([]Certificate{damaged, long}, ""); err == nil || k.Serves("mail.example.test") != "long" {
+		t.Errorf("beside a damaged one %q serves (%v)", k.Serves("mail.example.test"), err)
+	}
+}
+
+func names(list []Certificate) (out []string) {
+	for _, c := range list {
+		out = append(out, c.Name)
+	}
+	return out
+}
+
+// TestKeyringBothKinds: a client that knows no ECDSA gets the RSA certificate for the same name.
+func TestKeyringBothKinds(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := issue(t, nil, key, func(c *x509.Certificate) { c.NotAfter = time.Now().AddDate(0, 0, 5) })
+	ec := ecKey(t, elliptic.P256())
+	k := NewKeyring()
+	if err := k.Load([]Certificate{{"rsa", old.pem(), keyPEM(t, key)}, {"ec", issue(t, nil, ec, nil).pem(), keyPEM(t, ec)}}, ""); err != nil {
+		t.Fatal(err)
+	}
+	for want, suite := range map[x509.PublicKeyAlgorithm]uint16{x509.RSA: tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, x509.ECDSA: tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256} {
+		c, err := handshake(t, k, &tls.Config{ServerName: "mail.example.test", MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite}})
+		if err != nil || c.PublicKeyAlgorithm != want {
+			t.Errorf("%v: %v %v", want, c, err)
+		}
 	}
 }

@@ -1,15 +1,5 @@
 package model
 
-// Certificate is a TLS certificate of the services with its key.
-type Certificate struct {
-	Name    string `cbor:"name" json:"name"`
-	Cert    string `cbor:"cert" json:"-"`        // PEM: leaf first, then the chain
-	Key     string `cbor:"key" json:"-"`         // PEM
-	Source  string `cbor:"source" json:"source"` // self-signed | imported
-	Default bool   `cbor:"default,omitempty" json:"default"`
-	Created int64  `cbor:"created" json:"created"`
-}
-
 // Token is a login to the admin plane without a password: a token, of which only the hash is
 // kept, or a client certificate, known by its SHA-256.
 type Token struct {

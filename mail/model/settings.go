@@ -14,6 +14,7 @@ type Settings struct {
 	Delivery Delivery `key:"delivery"`
 	Queue    Queue    `key:"queue"`
 	Relay    Relay    `key:"relay"`
+	Certs    Certs    `key:"cert"`
 	Login    Login    `key:"login"`
 	Accounts Accounts `key:"account"`
 	Network  Network  `key:"network"`
@@ -162,6 +163,7 @@ func DefaultSettings() Settings {
 		},
 		Queue:   Queue{LifetimeHours: 120, MinBackoffSec: 300, MaxBackoffSec: 14400, PerDestination: 5, Concurrency: 50, Port: 25, TLS: "may"},
 		Relay:   Relay{Mode: RelayDirect, Port: 25, TLS: RelayStartTLS},
+		Certs:   DefaultCerts(),
 		Login:   Login{MaxFailures: 10, WindowMinutes: 15, LockMinutes: 15, MinPassword: 8},
 		Network: Network{NTP: []string{"pool.ntp.org"}, BlockLists: []string{"zen.spamhaus.org", "bl.spamcop.net"}},
 		Storage: Storage{KeepHours: 24, ExpungedDays: 14, CompactRatio: 40},

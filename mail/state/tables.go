@@ -41,10 +41,13 @@ var (
 	RelayDomains   = &Table[model.RelayDomain]{ID: 22, Name: "relay domain", Key: func(d *model.RelayDomain) string { return d.Name },
 		Indexes: []Index[model.RelayDomain]{{ID: 1, Unique: true, Values: func(d *model.RelayDomain) []string { return []string{d.Domain} }}}}
 
-	DKIM         = &Table[model.DKIM]{ID: 33, Name: "DKIM", Key: func(d *model.DKIM) string { return d.Domain }}
-	AutoForwards = &Table[model.AutoForward]{ID: 23, Name: "forward", Class: ClassUser, Key: func(f *model.AutoForward) string { return f.User }}
-	AutoReplies  = &Table[model.AutoReply]{ID: 24, Name: "auto-reply", Class: ClassUser, Key: func(r *model.AutoReply) string { return r.User }}
-	AutoBCCs     = &Table[model.AutoBCC]{ID: 25, Name: "auto-BCC rule", Key: func(b *model.AutoBCC) string { return b.Domain + "/" + b.Name }}
+	DKIM           = &Table[model.DKIM]{ID: 33, Name: "DKIM", Key: func(d *model.DKIM) string { return d.Domain }}
+	AutoForwards   = &Table[model.AutoForward]{ID: 23, Name: "forward", Class: ClassUser, Key: func(f *model.AutoForward) string { return f.User }}
+	AutoReplies    = &Table[model.AutoReply]{ID: 24, Name: "auto-reply", Class: ClassUser, Key: func(r *model.AutoReply) string { return r.User }}
+	AutoBCCs       = &Table[model.AutoBCC]{ID: 25, Name: "auto-BCC rule", Key: func(b *model.AutoBCC) string { return b.Domain + "/" + b.Name }}
+	ACMEAccounts   = &Table[model.ACMEAccount]{ID: 30, Name: "ACME account", Class: ClassUser, Key: func(a *model.ACMEAccount) string { return a.Directory }}
+	ACMEChallenges = &Table[model.ACMEChallenge]{ID: 31, Name: "ACME challenge", Class: ClassUser, Key: func(c *model.ACMEChallenge) string { return c.Type + "/" + c.Token }}
+	IssuedCerts    = &Table[model.IssuedCert]{ID: 32, Name: "issued certificate", Class: ClassUser, Key: func(c *model.IssuedCert) string { return c.Name }}
 
 	Epochs       = &Table[Epoch]{ID: 13, Name: "epoch", Class: ClassPair, Key: func(e *Epoch) string { return string(be64(nil, e.Epoch)) }}
 	MergeReports = &Table[MergeReport]{ID: 14, Name: "merge report", Class: ClassPair, Key: func(r *MergeReport) string { return r.ID }}
@@ -56,7 +59,7 @@ const pairRow = "pair"
 // tables lists them for code that finds a table by its number.
 var tables = []anyTable{
 	Settings, Users, Groups, Domains, DomainUsers, Aliases, Certificates, Tokens, Licenses, AdminLog, Sequences, Pairs, Epochs, MergeReports,
-	RelayRules, TrustedServers, RelayDomains, DKIM, AutoForwards, AutoReplies, AutoBCCs,
+	RelayRules, TrustedServers, RelayDomains, DKIM, AutoForwards, AutoReplies, AutoBCCs, ACMEAccounts, ACMEChallenges, IssuedCerts,
 }
 
 // anyTable is a table whatever its rows.

@@ -186,6 +186,9 @@ func (v *Vault) Seal(use, secret string) (string, error) {
 	return prefix + own + ":" + base64.StdEncoding.EncodeToString(aead.Seal(nonce, nonce, []byte(secret), []byte(use))), nil
 }
 
+// IsSealed tells whether a text is what Seal gives.
+func IsSealed(text string) bool { return strings.HasPrefix(text, prefix) }
+
 // Unseal gives a secret back. Errors: ErrNoKey, ErrInvalid.
 func (v *Vault) Unseal(use, sealed string) (string, error) {
 	if sealed == "" {
