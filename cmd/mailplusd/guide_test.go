@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"mailplusd/mail/certs/acmetest"
+
 	"github.com/emersion/go-imap/v2"
 )
 
@@ -218,7 +220,8 @@ var guidePages = map[string]func(t *testing.T, d *process, page string){
 	},
 	"certificates.md": func(t *testing.T, d *process, page string) {
 		key, cert := selfSigned(t)
-		runGuide(t, d, page, fixtures(t, map[string]string{"fullchain.pem": cert, "privkey.pem": key}), nil, nil)
+		d.acme(t, acmetest.Options{})
+		runGuide(t, d, page, fixtures(t, map[string]string{"fullchain.pem": cert, "privkey.pem": key, "tsig.key": "c2VjcmV0"}), nil, nil)
 	},
 	"clients.md": func(t *testing.T, d *process, page string) {
 		d.carol(t)
