@@ -67,7 +67,7 @@ func (s *Server) certACMESet(ctx context.Context, c *Call, in *api.CertACMESetIn
 		if eabKey != "" {
 			a.EABKey = eabKey
 		}
-		if err := set.Certs.Validate(); err != nil {
+		if err := errors.Join(set.Certs.Validate(), a.Complete()); err != nil {
 			return err
 		}
 		if err := acmePort(set); err != nil {

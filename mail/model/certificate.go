@@ -132,10 +132,21 @@ func (a *ACME) validate() error {
 			return Invalid("cert.acme.root", "has something that is no base64")
 		}
 	}
-	if len(a.EABKeyID) > 1000 || (a.EABKeyID == "") != (a.EABKey == "") {
-		return Invalid("cert.acme.eab-key-id", "an external account needs both its key ID and its key: mpctl cert acme set --eab-key-id ID --eab-key-file FILE")
+	if len(a.EABKeyID) > 1000 {
+		return Invalid("cert.acme.eab-key-id", "has %d octets, more than 1000", len(a.EABKeyID))
 	}
 	return a.validateDNS()
+}
+
+// Complete tells what is missing to order: secrets are not among the settings that are exported.
+func (a *ACME) Complete() error {
+	if (a.EABKeyID == "") != (a.EABKey == "") {
+		return Invalid("cert.acme.eab-key-id", "an external account needs both its key ID and its key: mpctl cert acme set --eab-key-id ID --eab-key-file FILE")
+	}
+	if (a.DNSKeyName == "") != (a.DNSKey == "") {
+		return Invalid("cert.acme.dns-key-name", "signed updates need both the name of the TSIG key and the key: mpctl cert acme set --dns-key-name NAME --dns-key-file FILE")
+	}
+	return nil
 }
 
 func (a *ACME) validateDNS() error {
@@ -148,9 +159,6 @@ func (a *ACME) validateDNS() error {
 		if perr != nil || ValidateRelayHost("cert.acme.dns-server", host) != nil {
 			return Invalid("cert.acme.dns-server", "%q is neither a name nor an address", a.DNSServer)
 		}
-	}
-	if (a.DNSKeyName == "") != (a.DNSKey == "") {
-		return Invalid("cert.acme.dns-key-name", "signed updates need both the name of the TSIG key and the key: mpctl cert acme set --dns-key-name NAME --dns-key-file FILE")
 	}
 	if a.Challenge == ChallengeDNS && a.DNSServer == "" {
 		return Invalid("cert.acme.dns-server", "dns-01 needs the DNS server that takes updates: mpctl cert acme set --challenge dns-01 --dns-server ADDRESS")

@@ -293,6 +293,8 @@ func TestExternalAccount(t *testing.T) {
 	n.server(acmetest.Options{EAB: map[string]string{"kid-1": mac}}, nil)
 	n.want("main", "mail.example.test")
 	n.fails("main", "wants an external account")
+	n.set(func(a *model.ACME) { a.EABKeyID = "kid-1" }) // as an import of exported settings leaves it
+	n.fails("main", "needs both its key ID and its key")
 	seal := func(key string) string {
 		s, err := n.Vault.Seal(EABSecret, key)
 		if err != nil {

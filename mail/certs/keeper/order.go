@@ -195,6 +195,9 @@ func (k *Keeper) obtain(ctx context.Context, names []string) (c certs.Certificat
 	set := k.State.Current()
 	client := &acme.Client{Settings: set.Certs.ACME, Version: model.Version, Resolvers: set.Network.Resolvers, Log: k.Log}
 	a := &client.Settings
+	if err := a.Complete(); err != nil {
+		return c, err
+	}
 	for _, s := range []struct {
 		use    string
 		secret *string
