@@ -59,6 +59,9 @@ func TestAloneRefusesSettings(t *testing.T) {
 		if o.Spec().Bulk {
 			paths = append(paths, op.BulkPath(o))
 		}
+		if o.Spec().Upload {
+			paths = []string{op.UploadPath(o)}
+		}
 		for _, path := range paths {
 			r := httptest.NewRequestWithContext(context.WithValue(ctx, connKey{}, nodeConn{}), http.MethodPost, path, strings.NewReader("{}"))
 			r.Header.Set(headerActor, `{"Name":"root","Admin":true}`)
