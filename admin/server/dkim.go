@@ -228,10 +228,19 @@ func (s *Server) dkimDisable(ctx context.Context, c *Call, in *api.DKIMIn) ([]ap
 		row.Enabled = false
 		return nil
 	})
-	if err == nil && out[0].State == "old" {
-		c.Warn("leave the TXT records in DNS until %s: mail on its way is signed with them", out[0].Until)
+	if err == nil {
+		warnOld(c, out)
 	}
 	return out, err
+}
+
+// warnOld names the records that mail on its way still needs.
+func warnOld(c *Call, rows []api.DKIMRow) {
+	for _, r := range rows {
+		if r.State == "old" {
+			c.Warn("leave %s in DNS until %s: mail on its way is signed with it", r.Name, r.Until)
+		}
+	}
 }
 
 func (s *Server) dkimGenerate(ctx context.Context, c *Call, in *api.DKIMGenerateIn) ([]api.DKIMRow, error) {
@@ -310,11 +319,7 @@ func (s *Server) dkimSet(ctx context.Context, c *Call, in *api.DKIMSetIn) ([]api
 	})
 	if err == nil && (in.Selector != nil || in.Also != nil) {
 		warnPublish(c, names, out)
-		for _, r := range out {
-			if r.State == "old" {
-				c.Warn("leave %s in DNS until %s: mail on its way is signed with it", r.Name, r.Until)
-			}
-		}
+		warnOld(c, out)
 	}
 	return out, err
 }
