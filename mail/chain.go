@@ -16,6 +16,8 @@ import (
 //
 // Connection limits, pregreet and line discipline act before the chain, in mail/wire.
 var Chain = flow.Chain{
+	{Name: "message-rate", Phase: flow.Mail, For: flow.In, Check: messageRate,
+		Help: "more messages within a minute than one client may send, when set; 450 4.7.1 for a minute"},
 	{Name: "declared-size", Phase: flow.Mail, For: flow.In | flow.Out, Check: declaredSize,
 		Help: "SIZE= above the limit; 552 5.3.4 (RFC 1870)"},
 	{Name: "sender-rights", Phase: flow.Mail, For: flow.Out, Check: senderRights,

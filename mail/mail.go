@@ -71,6 +71,7 @@ type Server struct {
 	Vault     *vault.Vault // keys of the secrets in the settings
 	Signer    *sender.Signer
 	DNS       *check.DNS // for the stages of the chain
+	Rates     check.Counter
 	Queue     *queue.Queue
 	Listeners *Listeners
 	Commit    *commit.Committer
@@ -131,7 +132,7 @@ func New(o Options) (*Server, error) {
 
 func (s *Server) newProtocols() {
 	s.smtp = &smtpd.Server{
-		Chain: Chain, Store: s.Store, Commit: s.Commit, Login: s.Login, Directory: s.Directory, DNS: s.DNS,
+		Chain: Chain, Store: s.Store, Commit: s.Commit, Login: s.Login, Directory: s.Directory, DNS: s.DNS, Rates: &s.Rates,
 		Settings: s.State.Current, Log: s.log, MailLog: s.MailLog, Now: time.Now, Ready: s.ready, Local: s.IsLocal,
 	}
 	s.pop3 = &pop3d.Server{Store: s.Store, Login: s.Login, Settings: s.State.Current, Log: s.log}
@@ -215,7 +216,7 @@ func (s *Server) wireConfig(name string) wire.Config {
 	}
 	switch name {
 	case "smtp", "smtps", "submission":
-		cfg.Protocol = s.smtp.Gate(smtpd.Kind(name))
+		cfg.Protocol, cfg.Limits = s.smtp.Gate(smtpd.Kind(name)), s.clientLimits(set)
 		cfg.ImplicitTLS = name == "smtps"
 	case "imap", "imaps":
 		cfg.Protocol, cfg.Timeouts = wire.IMAP{}, imapTimeouts

@@ -3,15 +3,33 @@ package mail
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/netip"
 	"strings"
+	"time"
 
 	"mailplusd/mail/check"
 	"mailplusd/mail/flow"
 	"mailplusd/mail/model"
+	"mailplusd/mail/wire"
 )
 
 // Client and sender are judged at RCPT, when everything is known that may excuse them (I.38, I.40).
 // Who has logged in or is trusted is not asked.
+
+// messageRate is R7.68.
+func messageRate(_ context.Context, e *flow.Envelope, _ *flow.Recipient) flow.Verdict {
+	d := &e.Settings.Delivery
+	switch {
+	case !d.LimitMessages:
+		return flow.Verdict{}
+	case e.Trace != nil && !e.Rates.Blocked(e.Client, e.At): // nothing is sent
+		return flow.Verdict{}
+	case e.Trace == nil && e.Rates.Take(e.Client, d.ClientMessages, e.At):
+		return flow.Verdict{}
+	}
+	return flow.Refuse(450, 4, 7, 1, "Too many messages from your address, try again in a minute", fmt.Sprintf("more than %d messages within a minute from %s", d.ClientMessages, e.Client))
+}
 
 // clientName is R7.65, in the sense of Postfix's reject_unknown_client_hostname.
 func clientName(ctx context.Context, e *flow.Envelope, _ *flow.Recipient) flow.Verdict {
@@ -53,4 +71,49 @@ func senderDomain(ctx context.Context, e *flow.Envelope, _ *flow.Recipient) flow
 	default:
 		return flow.Refuse(450, 4, 1, 8, "Sender address rejected: domain can't be looked up at the moment", err.Error())
 	}
+}
+
+// clientLimits are the limits of a listener of SMTP; who is trusted is not held to them (R7.66–R7.71).
+func (s *Server) clientLimits(set *model.Settings) wire.Limits {
+	d := &set.Delivery
+	lim := wire.Limits{MaxConns: d.ConnectionLimit, MaxPerIP: d.PerAddressLimit}
+	if d.LimitConns {
+		lim.MaxPerIP = min(lim.MaxPerIP, d.ClientConns)
+	}
+	if d.LimitRate {
+		lim.PerMinute = d.ClientRate
+	}
+	if pic, err := s.Directory.Now(); err == nil {
+		lim.Exempt = pic.Trusted
+	}
+	return lim
+}
+
+// Block is a client that this node refuses for a while.
+type Block struct {
+	Network netip.Prefix
+	Until   time.Time
+	Why     string
+}
+
+// Blocks lists the clients that this node refuses.
+func (s *Server) Blocks() (out []Block) {
+	for _, b := range s.Rates.Blocks(time.Now()) {
+		out = append(out, Block{b.Network, b.Until, "messages"})
+	}
+	for _, l := range s.Listeners.running() {
+		for network, until := range l.Blocks() {
+			out = append(out, Block{network, until, "connections"})
+		}
+	}
+	return out
+}
+
+// Unblock lets a client in again, and tells whether it was blocked.
+func (s *Server) Unblock(ip netip.Addr) bool {
+	found := s.Rates.Unblock(ip, time.Now())
+	for _, l := range s.Listeners.running() {
+		found = l.Unblock(ip) || found
+	}
+	return found
 }

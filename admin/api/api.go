@@ -19,7 +19,7 @@ var All = []op.Any{
 	ServiceFTSShow, ServiceFTSSet, FTSStatus, FTSReindex,
 	NetInterfaceList, NetLANShow, NetLANSet, NetDNSShow, NetDNSSet,
 	DeliveryGeneralShow, DeliveryGeneralSet, DeliveryAuthShow, DeliveryAuthSet, DeliveryForwardShow, DeliveryForwardSet,
-	SenderPolicyShow, SenderPolicySet, ConnectionPolicyShow, ConnectionPolicySet,
+	SenderPolicyShow, SenderPolicySet, ConnectionPolicyShow, ConnectionPolicySet, BlockList, BlockDelete,
 	PostmasterShow, PostmasterEnable, PostmasterDisable, PostmasterAdd, PostmasterDelete,
 	RelayShow, RelaySet, RelayRuleAdd, RelayRuleList, RelayRuleShow, RelayRuleSet, RelayRuleDelete,
 	TrustedAdd, TrustedList, TrustedSet, TrustedDelete, RelayDomainAdd, RelayDomainList, RelayDomainSet, RelayDomainDelete,

@@ -146,6 +146,8 @@ func (s *Server) bindServices() {
 	bind(s, api.SenderPolicySet, s.senderPolicySet)
 	bind(s, api.ConnectionPolicyShow, s.connectionPolicyShow)
 	bind(s, api.ConnectionPolicySet, s.connectionPolicySet)
+	bind(s, api.BlockList, s.blockList)
+	bind(s, api.BlockDelete, s.blockDelete)
 	s.bindRelays()
 	bind(s, api.QueueList, s.queueList)
 	bind(s, api.QueueShow, s.queueShow)

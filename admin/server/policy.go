@@ -12,7 +12,8 @@ import (
 )
 
 func connectionPolicy(d *model.Delivery) api.ConnectionPolicyOut {
-	return api.ConnectionPolicyOut{RejectUnknownClient: d.KnownClient}
+	return api.ConnectionPolicyOut{RejectUnknownClient: d.KnownClient, LimitConnections: d.LimitConns, MaxConnections: d.ClientConns,
+		LimitMessages: d.LimitMessages, MaxMessages: d.ClientMessages, LimitRate: d.LimitRate, MaxRate: d.ClientRate}
 }
 
 func (s *Server) connectionPolicyShow(context.Context, *Call, *op.None) (api.ConnectionPolicyOut, error) {
@@ -21,8 +22,15 @@ func (s *Server) connectionPolicyShow(context.Context, *Call, *op.None) (api.Con
 
 func (s *Server) connectionPolicySet(ctx context.Context, c *Call, in *api.ConnectionPolicySetIn) (out api.ConnectionPolicyOut, err error) {
 	_, err = s.changeSettings(ctx, c, func(set *model.Settings) error {
-		assign(&set.Delivery.KnownClient, in.RejectUnknownClient)
-		out = connectionPolicy(&set.Delivery)
+		d := &set.Delivery
+		assign(&d.KnownClient, in.RejectUnknownClient)
+		assign(&d.LimitConns, in.LimitConnections)
+		assign(&d.ClientConns, in.MaxConnections)
+		assign(&d.LimitMessages, in.LimitMessages)
+		assign(&d.ClientMessages, in.MaxMessages)
+		assign(&d.LimitRate, in.LimitRate)
+		assign(&d.ClientRate, in.MaxRate)
+		out = connectionPolicy(d)
 		return nil
 	})
 	if err == nil && in.RejectUnknownClient != nil && *in.RejectUnknownClient {
@@ -59,4 +67,32 @@ func (s *Server) warnNoDNS(ctx context.Context, c *Call) {
 	if _, err := s.resolver().ask(ctx, ".", dns.TypeNS); err != nil && !errors.Is(err, errNXDomain) {
 		c.Warn("mail from other servers waits as long as DNS does not answer: %v; mpctl net dns show", err)
 	}
+}
+
+func (s *Server) blockList(_ context.Context, _ *Call, in *api.ListIn) ([]api.BlockRow, error) {
+	out := []api.BlockRow{}
+	for _, b := range s.mail.Blocks() {
+		row := api.BlockRow{Network: b.Network.String(), Why: b.Why, Until: stamp(b.Until.Unix())}
+		if b.Network.IsSingleIP() {
+			row.Network = b.Network.Addr().String()
+		}
+		if matches(in.Search, row.Network, row.Why) {
+			out = append(out, row)
+		}
+	}
+	return out, nil
+}
+
+func (s *Server) blockDelete(_ context.Context, c *Call, in *api.BlockIn) (op.None, error) {
+	p, err := model.ParsePrefix(in.Address)
+	if err != nil {
+		return op.None{}, op.Errorf(op.Usage, "%q is no address", in.Address)
+	}
+	if c.DryRun {
+		return op.None{}, nil
+	}
+	if !s.mail.Unblock(p.Addr()) {
+		return op.None{}, notFound("blocked client", in.Address, "mpctl delivery block list")
+	}
+	return op.None{}, nil
 }

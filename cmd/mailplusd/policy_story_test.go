@@ -96,3 +96,110 @@ text.example. 60 IN TXT "neither MX nor address"
 	d.ok("delivery", "connection-policy", "set", "--reject-unknown-client", "off")
 	try("127.0.0.9", "x@mx2.example", "450 4.1.8")
 }
+
+// TestStoryClientLimits: one client's connections and messages, and how a block is lifted.
+func TestStoryClientLimits(t *testing.T) {
+	// covers: R7.66 R7.67 R7.68 R7.69 R7.70 R7.71
+	d := newDaemon(t)
+	d.start()
+	dial := func(ip string) (*smtpClient, string) {
+		t.Helper()
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
+		conn, err := dialer.Dial("tcp", d.port(2525))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		conn.SetDeadline(time.Now().Add(60 * time.Second))
+		c := &smtpClient{conn, bufio.NewReader(conn)}
+		greeting, _ := c.reply()
+		return c, greeting
+	}
+	greets := func(ip, want string) *smtpClient {
+		t.Helper()
+		c, greeting := dial(ip)
+		if !strings.HasPrefix(greeting, want) {
+			t.Errorf("%s: greeted with %q, want %s", ip, greeting, want)
+		}
+		return c
+	}
+	if out := d.ok("delivery", "connection-policy", "show", "-o", "csv"); !strings.Contains(out, "no,no,50,no,100,no,100") {
+		t.Errorf("by default: %s", out)
+	}
+	d.fails(2, "outside", "delivery", "connection-policy", "set", "--max-connections", "0")
+
+	// At a time: when one goes, another may come.
+	d.ok("delivery", "connection-policy", "set", "--limit-connections", "on", "--max-connections", "2")
+	first := greets("127.0.1.1", "220")
+	greets("127.0.1.1", "220")
+	greets("127.0.1.1", "421")
+	greets("127.0.1.2", "220")
+	d.say(first, "221", "QUIT")
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if _, greeting := dial("127.0.1.1"); strings.HasPrefix(greeting, "220") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no connection is taken after one has gone")
+		}
+	}
+	d.ok("delivery", "connection-policy", "set", "--limit-connections", "off")
+	for range 4 {
+		greets("127.0.1.1", "220")
+	}
+
+	// Messages within a minute, over however many connections. Minutes begin anew while the test runs.
+	d.ok("delivery", "connection-policy", "set", "--limit-messages", "on", "--max-messages", "3")
+	flood := func(ip string) bool {
+		for range 8 { // twice the limit and more: a new minute may begin in between
+			c, _ := dial(ip)
+			d.say(c, "250", "EHLO x.example")
+			r, err := c.cmd("MAIL FROM:<x@y.example>")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(r, "450 4.7.1") {
+				return true
+			}
+		}
+		return false
+	}
+	if !flood("127.0.1.3") {
+		t.Fatal("no message is too many")
+	}
+	d.has("127.0.1.3", "delivery", "block", "list", "--search", "messages")
+	c := greets("127.0.1.3", "220")
+	d.say(c, "250", "EHLO x.example")
+	d.say(c, "450 4.7.1", "MAIL FROM:<x@y.example>")
+	other := greets("127.0.1.4", "220")
+	d.say(other, "250", "EHLO x.example")
+	d.say(other, "250", "MAIL FROM:<x@y.example>")
+	d.ok("delivery", "block", "delete", "127.0.1.3")
+	d.fails(7, "no blocked client", "delivery", "block", "delete", "127.0.1.3")
+	d.fails(2, "no address", "delivery", "block", "delete", "x")
+	d.say(c, "250", "MAIL FROM:<x@y.example>")
+	d.ok("relay", "trusted", "add", "gateway", "127.0.1.5")
+	if flood("127.0.1.5") {
+		t.Error("a trusted server is held to the limit")
+	}
+	d.ok("delivery", "connection-policy", "set", "--limit-messages", "off")
+
+	// Connections within a minute.
+	d.ok("delivery", "connection-policy", "set", "--limit-rate", "on", "--max-rate", "3")
+	blocked := false
+	for range 8 {
+		_, greeting := dial("127.0.1.6")
+		blocked = blocked || strings.HasPrefix(greeting, "421")
+	}
+	if !blocked {
+		t.Error("no connection is too many")
+	}
+	greets("127.0.1.6", "421")
+	greets("127.0.1.7", "220")
+	d.has("connections", "delivery", "block", "list", "--search", "127.0.1.6")
+	d.ok("delivery", "block", "delete", "127.0.1.6")
+	greets("127.0.1.6", "220")
+	if out := d.ok("delivery", "block", "list", "-o", "name"); strings.TrimSpace(out) != "" {
+		t.Errorf("still blocked: %s", out)
+	}
+}

@@ -135,7 +135,7 @@ var nouns = map[string]string{
 	"ha": "the pair: two nodes and a floating address", "ha merge": "what was joined after both nodes had served alone", "ha witness": "the third voice of a pair", "server": "the machines of the mail system",
 	"user app-permission": "services that accounts may use", "account source": "where accounts come from", "net": "this host's network, and who answers DNS",
 	"relay": "mail through other servers and for them", "relay rule": "hosts for some recipients or senders", "relay trusted": "servers that may send without login",
-	"relay domain": "domains whose mail is taken for their own server", "delivery sender-policy": "which senders are taken", "delivery connection-policy": "which clients may hand in mail", "delivery postmaster": "who elsewhere gets system mail", "net dns": "DNS servers that are asked",
+	"relay domain": "domains whose mail is taken for their own server", "delivery sender-policy": "which senders are taken", "delivery connection-policy": "which clients may hand in mail", "delivery block": "clients that are refused for a while", "delivery postmaster": "who elsewhere gets system mail", "net dns": "DNS servers that are asked",
 	"net interface": "network interfaces", "net lan": "what counts as the local network",
 	"token": "login tokens and client certificates of the TLS admin listener", "mail": "a mail to try the server with", "service interface": "where the services listen",
 }

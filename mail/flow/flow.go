@@ -79,6 +79,7 @@ type Envelope struct {
 	Settings  *model.Settings
 	Directory *directory.Picture
 	DNS       *check.DNS
+	Rates     *check.Counter                // messages of clients
 	Trace     func(stage string, v Verdict) // nil outside flow trace
 }
 

@@ -89,6 +89,12 @@ type Delivery struct {
 	KnownClient     bool     `cbor:"client" key:"reject-unknown-client" help:"refuse clients without a host name that leads back to their address"`
 	SRS             bool     `cbor:"srs" key:"srs" help:"rewrite the sender of other servers' mail that a forward, an alias or a blind copy passes on, so that SPF holds there (SRS)"`
 	SRSSecret       string   `cbor:"srskey" key:"srs-secret" secret:"true" readonly:"true" help:"secret of rewritten senders, sealed; made by the server"`
+	LimitConns      bool     `cbor:"lconns" key:"limit-client-connections" help:"hold clients of SMTP to client-connections"`
+	ClientConns     int      `cbor:"cconns" key:"client-connections" min:"1" max:"100000" help:"connections of one client to one SMTP port at a time"`
+	LimitMessages   bool     `cbor:"lmsgs" key:"limit-client-messages" help:"block for a minute who sends more than client-messages"`
+	ClientMessages  int      `cbor:"cmsgs" key:"client-messages" min:"1" max:"1000000" help:"messages of one client within a minute"`
+	LimitRate       bool     `cbor:"lrate" key:"limit-client-rate" help:"block for a minute who connects more often than client-rate"`
+	ClientRate      int      `cbor:"crate" key:"client-rate" min:"1" max:"1000000" help:"connections of one client to one SMTP port within a minute"`
 	PerAddressLimit int      `cbor:"peraddr" key:"max-connections-per-address" min:"1" max:"100000" help:"connections from one address to one listener"`
 }
 
@@ -160,6 +166,7 @@ func DefaultSettings() Settings {
 			Banner: "$hostname ESMTP", MaxRecipients: 1000, MaxHops: 50, MaxSizeMB: 10, AuthEnabled: true,
 			BareNewline: "reject", SRS: true, MaxHeaderKB: 256, MaxParts: 1000, MaxDepth: 100,
 			ConnectionLimit: 10000, PerAddressLimit: 5000, FQDNSender: true,
+			ClientConns: 50, ClientMessages: 100, ClientRate: 100,
 		},
 		Queue:   Queue{LifetimeHours: 120, MinBackoffSec: 300, MaxBackoffSec: 14400, PerDestination: 5, Concurrency: 50, Port: 25, TLS: "may"},
 		Relay:   Relay{Mode: RelayDirect, Port: 25, TLS: RelayStartTLS},

@@ -43,6 +43,7 @@ type Server struct {
 	Login     *login.Login
 	Directory *directory.Directory
 	DNS       *check.DNS
+	Rates     *check.Counter
 	Settings  func() *model.Settings
 	Log       *slog.Logger
 	MailLog   maillog.Emitter

@@ -64,7 +64,7 @@ func (ss *session) envelope() (*flow.Envelope, error) {
 	}
 	e := &flow.Envelope{
 		ID: NewID(), Conn: ss.gate.ID(), Direction: flow.In, Listener: string(ss.kind), Client: ip,
-		Helo: ss.gate.Helo(), Actor: ss.actor, At: ss.srv.Now(), Settings: set, Directory: pic, DNS: ss.srv.DNS,
+		Helo: ss.gate.Helo(), Actor: ss.actor, At: ss.srv.Now(), Settings: set, Directory: pic, DNS: ss.srv.DNS, Rates: ss.srv.Rates,
 		Local: ss.srv.Local(ip), Trusted: pic.Trusts(ip),
 	}
 	proto := "ESMTP"

@@ -191,3 +191,28 @@ func (m *limiter) sweep(now time.Time) {
 		}
 	}
 }
+
+// blocks lists the networks that are refused for having made too many connections in a minute.
+func (m *limiter) blocks(now time.Time) map[netip.Prefix]time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := map[netip.Prefix]time.Time{}
+	for net, cl := range m.clients {
+		if m.lim.PerMinute > 0 && now.Before(cl.blocked) {
+			out[net] = cl.blocked
+		}
+	}
+	return out
+}
+
+// unblock lets the network of an address in again, and tells whether it was blocked.
+func (m *limiter) unblock(ip netip.Addr, now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	cl := m.clients[m.network(ip)]
+	if cl == nil || !now.Before(cl.blocked) {
+		return false
+	}
+	cl.blocked, cl.recent = time.Time{}, 0
+	return true
+}

@@ -93,6 +93,12 @@ func (l *Listener) Addr() net.Addr {
 // SetLimits changes the limits for connections to come.
 func (l *Listener) SetLimits(lim Limits) { l.lim.set(lim) }
 
+// Blocks lists the networks that are refused for having made too many connections in a minute, and until when.
+func (l *Listener) Blocks() map[netip.Prefix]time.Time { return l.lim.blocks(time.Now()) }
+
+// Unblock lets the network of an address in again, and tells whether it was blocked.
+func (l *Listener) Unblock(ip netip.Addr) bool { return l.lim.unblock(ip.Unmap(), time.Now()) }
+
 // Pause refuses new connections with a word that tells clients to try again, or takes them again.
 func (l *Listener) Pause(on bool) { l.paused.Store(on) }
 
