@@ -25,7 +25,7 @@ var keptAlone = map[string]string{
 	"ha remove": "the way out that the manual names", "ha recover": "refused by its own conditions",
 	"job cancel": "this node's work", "storage verify": "this node's work", "storage compact": "this node's work", "fts reindex": "this node's work",
 	"me forward set": "the user's own", "me forward delete": "the user's own", "me autoreply set": "the user's own", "me autoreply delete": "the user's own",
-	"cert renew":   "what comes of an order is no setting",
+	"cert renew":       "what comes of an order is no setting",
 	"login lock clear": "counters in memory", "delivery block delete": "counters in memory", "mail send": "mail", "mailbox restore": "mail", "mailbox export": "mail", "mailbox import": "mail", "me passwd": "the user's own",
 	"queue resend": "mail", "queue hold": "mail", "queue release": "mail", "queue clear": "mail", "queue delete": "mail",
 }
