@@ -27,6 +27,10 @@ func (s *Server) newQueue(node func() (uint16, bool)) {
 		UseTLS:    func() bool { return s.State.Current().Queue.TLS != "none" },
 		Ours:      s.ours,
 		Self:      s.isSelf,
+		Policy:    s.tlsPolicy,
+		Roots:     s.roots,
+		Validates: func(server string) bool { return Validates(s.State.Current(), server) },
+		UseDANE:   func() bool { return s.State.Current().Queue.DANE },
 	}
 	s.Queue = &queue.Queue{
 		State: s.State, Remote: client, Route: s.route, Leading: s.leading, Node: node, MailLog: s.MailLog, Log: s.log, Now: time.Now, Notify: s.notify,

@@ -1,6 +1,7 @@
 package mail
 
 import (
+	"crypto/x509"
 	"fmt"
 	"net/netip"
 
@@ -27,7 +28,7 @@ func (s *Server) route(msg *model.QueueMessage, r *model.QueueRcpt) *remote.Rout
 	}
 	switch set := s.State.Current().Relay; set.Mode {
 	case model.RelaySingle:
-		out := &remote.Route{Host: set.Host, Port: set.Port, TLS: set.TLS}
+		out := &remote.Route{Host: set.Host, Port: set.Port, TLS: set.TLS, Verify: set.Verify, Remedy: trustRemedy(set.Host, "mpctl relay set")}
 		if set.Auth {
 			out.User = set.User
 			s.unseal(out, RelaySecret, set.Password, "mpctl relay set --password-file FILE")
@@ -35,12 +36,51 @@ func (s *Server) route(msg *model.QueueMessage, r *model.QueueRcpt) *remote.Rout
 		return out
 	case model.RelayMulti:
 		if rule := pic.Relay(msg.From, r.Address); rule != nil {
-			out := &remote.Route{Host: rule.Host, Port: rule.Port, TLS: rule.TLS, User: rule.User}
+			out := &remote.Route{Host: rule.Host, Port: rule.Port, TLS: rule.TLS, User: rule.User, Verify: rule.Verify, Remedy: trustRemedy(rule.Host, "mpctl relay rule set '"+rule.Name+"'")}
 			s.unseal(out, RuleSecret(rule.Name), rule.Password, "mpctl relay rule set '"+rule.Name+"' --password-file FILE")
 			return out
 		}
 	}
 	return nil
+}
+
+// trustRemedy says how a relay whose certificate is refused can be used all the same.
+func trustRemedy(host, set string) string {
+	return "trust who signed its certificate (mpctl delivery tls ca add NAME --cert FILE) or the name that it has (mpctl delivery tls set " + host + " --level verify --name NAME), or don't verify it (" + set + " --verify off)"
+}
+
+// tlsPolicy gives what the administrator demands of connections to a destination.
+func (s *Server) tlsPolicy(domain string) *remote.TLSPolicy {
+	pic, err := s.Directory.Now()
+	if err != nil { // better late than in clear
+		return &remote.TLSPolicy{Domain: domain, Level: remote.LevelVerify}
+	}
+	p := pic.TLSPolicy(domain)
+	if p == nil {
+		return nil
+	}
+	return &remote.TLSPolicy{Domain: p.Domain, Level: p.Level, Names: p.Name, Pins: p.Fingerprint}
+}
+
+// roots are trusted to sign other servers' certificates; nil: those of the system only.
+func (s *Server) roots() *x509.CertPool {
+	pic, err := s.Directory.Now()
+	if err != nil {
+		return nil
+	}
+	return pic.Roots
+}
+
+// Validates tells whether a DNS server is believed when it says that it has checked DNSSEC.
+func Validates(set *model.Settings, server string) bool {
+	switch set.Network.DNSSEC {
+	case "all":
+		return true
+	case "loopback":
+		ap, err := netip.ParseAddrPort(server)
+		return err == nil && ap.Addr().Unmap().IsLoopback()
+	}
+	return false
 }
 
 // unseal gives a route its password, or the reason why mail can't take it.

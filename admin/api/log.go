@@ -14,6 +14,7 @@ type LogRow struct {
 	Trace     string `json:"trace" col:"ID,wide"`
 	Client    string `json:"client" col:"CLIENT,wide"`
 	Remote    string `json:"remote" col:"SERVER,wide"`
+	TLS       string `json:"tls" col:"TLS,wide"` // of mail to other servers: none, opportunistic, required, verified, fingerprint, DANE or MTA-STS, version and cipher
 	Reason    string `json:"reason" col:"REASON,wide"`
 	Node      string `json:"node" col:"NODE,wide"`
 }

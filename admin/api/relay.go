@@ -11,10 +11,12 @@ type RelayOut struct {
 	Host     string `json:"host" col:"HOST"`
 	Port     int    `json:"port" col:"PORT"`
 	TLS      string `json:"tls" col:"TLS"`
+	Verify   bool   `json:"verify" col:"VERIFIED"` // the certificate, with require and wrapper
 	Auth     bool   `json:"auth" col:"LOGIN"`
 	User     string `json:"user" col:"USER"`
 	Password string `json:"password" col:"PASSWORD"` // set, not set, or not readable here
 	Rules    int    `json:"rules" col:"RULES"`
+	DANE     string `json:"dane" col:"DANE"` // of mail that goes direct: on, or why it is off
 }
 
 // RelaySetIn changes what is given.
@@ -23,6 +25,7 @@ type RelaySetIn struct {
 	Host     *string   `json:"host" flag:"host" help:"relay host: name or address"`
 	Port     *int      `json:"port" flag:"port" min:"1" max:"65535" help:"TCP port of the relay host (25, 587, or 465 with wrapper)"`
 	TLS      *string   `json:"tls" flag:"tls" enum:"none,starttls,require,wrapper" help:"starttls: when offered; require: or the mail waits; wrapper: TLS from the start (SMTPS)"`
+	Verify   *bool     `json:"verify" flag:"verify" help:"with require and wrapper: the relay host's certificate must be trusted and have its name; on by itself for a new host"`
 	Auth     *bool     `json:"auth" flag:"auth" help:"log in at the relay host"`
 	User     *string   `json:"user" flag:"user" help:"account at the relay host"`
 	Password op.Secret `json:"password" secret:"password" optional:"true" help:"password at the relay host"`
@@ -35,6 +38,7 @@ type RelayRuleRow struct {
 	Host    string   `json:"host" col:"HOST"`
 	Port    int      `json:"port" col:"PORT"`
 	TLS     string   `json:"tls" col:"TLS"`
+	Verify  bool     `json:"verify" col:"VERIFIED"` // the certificate, with require and wrapper
 	User    string   `json:"user" col:"USER,wide"`
 	Address []string `json:"address" col:"ADDRESSES"`
 	Domain  []string `json:"domain" col:"DOMAINS"`
@@ -48,6 +52,7 @@ type RelayRuleAddIn struct {
 	Host     string    `json:"host" flag:"host" required:"true" help:"relay host: name or address"`
 	Port     int       `json:"port" flag:"port" min:"1" max:"65535" default:"25" help:"TCP port of the relay host"`
 	TLS      string    `json:"tls" flag:"tls" enum:"none,starttls,require,wrapper" default:"starttls" help:"starttls: when offered; require: or the mail waits; wrapper: TLS from the start (SMTPS)"`
+	Verify   *bool     `json:"verify" flag:"verify" help:"with require and wrapper: the relay host's certificate must be trusted and have its name; on by itself"`
 	User     string    `json:"user" flag:"user" help:"account at the relay host; none: no login"`
 	Password op.Secret `json:"password" secret:"password" optional:"true" help:"password at the relay host"`
 	Address  []string  `json:"address" flag:"address" help:"address that the rule is for; may be repeated"`
@@ -66,6 +71,7 @@ type RelayRuleSetIn struct {
 	Host     *string   `json:"host" flag:"host" help:"relay host: name or address"`
 	Port     *int      `json:"port" flag:"port" min:"1" max:"65535" help:"TCP port of the relay host"`
 	TLS      *string   `json:"tls" flag:"tls" enum:"none,starttls,require,wrapper" help:"protection towards the relay host"`
+	Verify   *bool     `json:"verify" flag:"verify" help:"with require and wrapper: the relay host's certificate must be trusted and have its name"`
 	User     *string   `json:"user" flag:"user" help:"account at the relay host; empty: no login"`
 	Password op.Secret `json:"password" secret:"password" optional:"true" help:"password at the relay host"`
 	Add      []string  `json:"add" flag:"add" help:"address or domain to add; may be repeated"`
@@ -141,13 +147,16 @@ type PostmasterIn struct {
 type DNSOut struct {
 	Preferred string   `json:"preferred" col:"PREFERRED"`
 	Alternate []string `json:"alternate" col:"ALTERNATE"`
-	Source    string   `json:"source" col:"FROM"` // set, or host
+	Source    string   `json:"source" col:"FROM"`            // set, or host
+	DNSSEC    string   `json:"dnssec" col:"DNSSEC BELIEVED"` // of which: loopback, all, none
+	Validates []string `json:"validates" col:"VALIDATED BY"` // servers whose word on DNSSEC counts
 }
 
 // DNSSetIn changes it.
 type DNSSetIn struct {
 	Preferred *string  `json:"preferred" flag:"preferred" help:"DNS server that is asked first, address or address:port; with relay domains the internal one; empty: those of the host"`
 	Alternate []string `json:"alternate" flag:"alternate" help:"DNS server that is asked when the first does not answer; with relay domains the external one; may be repeated"`
+	DNSSEC    *string  `json:"dnssec" flag:"dnssec" enum:"loopback,all,none" help:"which of them are believed when they say that they have checked DNSSEC; without one there is no DANE"`
 }
 
 // Sending through other servers and for them (R7.07–R7.09, R7.78–R7.115).

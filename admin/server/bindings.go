@@ -149,6 +149,7 @@ func (s *Server) bindServices() {
 	bind(s, api.BlockList, s.blockList)
 	bind(s, api.BlockDelete, s.blockDelete)
 	s.bindRelays()
+	s.bindTLS()
 	bind(s, api.QueueList, s.queueList)
 	bind(s, api.QueueShow, s.queueShow)
 	queueKey := func(r *api.QueueBulkIn) string { return r.ID }
@@ -189,6 +190,18 @@ func (s *Server) bindRelays() {
 	bind(s, api.RelayDomainSet, s.relayDomainSet)
 	bind(s, api.RelayDomainDelete, s.relayDomainDelete)
 	bind(s, api.CheckRelayDomain, s.checkRelayDomain)
+}
+
+func (s *Server) bindTLS() {
+	bind(s, api.TLSPolicyList, s.tlsPolicyList)
+	bind(s, api.TLSPolicyShow, s.tlsPolicyShow)
+	bind(s, api.TLSPolicySet, s.tlsPolicySet)
+	bind(s, api.TLSPolicyDelete, s.tlsPolicyDelete)
+	bind(s, api.TLSDefaultShow, s.tlsDefaultShow)
+	bind(s, api.TLSDefaultSet, s.tlsDefaultSet)
+	bind(s, api.TrustedCAAdd, s.trustedCAAdd)
+	bind(s, api.TrustedCAList, s.trustedCAList)
+	bind(s, api.TrustedCADelete, s.trustedCADelete)
 }
 
 func (s *Server) bindRest() {

@@ -36,12 +36,17 @@ func (s *Server) resolver() resolver {
 	}
 	var out []string
 	for _, a := range list {
-		if _, err := netip.ParseAddrPort(a); err != nil {
-			a = net.JoinHostPort(a, "53")
-		}
-		out = append(out, a)
+		out = append(out, withPort(a))
 	}
 	return resolver{out}
+}
+
+// withPort gives a DNS server its port.
+func withPort(a string) string {
+	if _, err := netip.ParseAddrPort(a); err != nil {
+		return net.JoinHostPort(a, "53")
+	}
+	return a
 }
 
 var errNXDomain = errors.New("does not exist")
@@ -164,6 +169,7 @@ func (s *Server) checkDNS(ctx context.Context, _ *Call, in *api.CheckDNSIn) ([]a
 		return f, nil
 	}
 	s.hostDNS(ctx, &f)
+	s.validating(ctx, &f)
 	domains, err := s.domainList(ctx, nil, &api.ListIn{})
 	for _, d := range domains {
 		for _, name := range append([]string{d.Name}, d.Additional...) {

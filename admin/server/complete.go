@@ -68,6 +68,20 @@ func (s *Server) complete(_ context.Context, _ *Call, in *api.CompleteIn) (out a
 		if all, err = s.completeRelay(in.Kind); err != nil {
 			return out, err
 		}
+	case "tlspolicy":
+		for p, err := range state.TLSPolicies.All(s.mail.State, "") {
+			if err != nil {
+				return out, err
+			}
+			all = append(all, p.Domain)
+		}
+	case "trustedca":
+		for ca, err := range state.TrustedCAs.All(s.mail.State, "") {
+			if err != nil {
+				return out, err
+			}
+			all = append(all, ca.Name)
+		}
 	case "interface":
 		all = append(all, "all")
 		list, err := mail.Interfaces()

@@ -37,6 +37,8 @@ var nouns = []struct {
 	{row: model.RelayRule{}, words: "relay rule", excused: map[string]string{"Created": "a fact"}},
 	{row: model.TrustedServer{}, words: "relay trusted", excused: map[string]string{"Created": "a fact"}},
 	{row: model.RelayDomain{}, words: "relay domain", excused: map[string]string{"Created": "a fact"}},
+	{row: model.TLSPolicy{}, words: "delivery tls", excused: map[string]string{"Created": "a fact"}},
+	{row: model.TrustedCA{}, words: "delivery tls ca", excused: map[string]string{"Created": "a fact"}},
 	{row: model.Token{}, words: "token", excused: map[string]string{"Created": "a fact", "Hash": "of the token, which is made up"}, named: map[string]string{"Expires": "days"}},
 	{row: model.License{}, words: "license", excused: map[string]string{"Serial": "made up", "Activated": "a fact"},
 		named: map[string]string{"Key": "keys", "Expires": "days"}},

@@ -22,7 +22,7 @@ func (s *Server) logRow(e *maillog.Event) api.LogRow {
 		status = e.Type
 	}
 	return api.LogRow{MessageID: e.MessageID, Time: e.Time.Format(time.RFC3339), Sender: e.Sender, Recipient: e.Recipient, Subject: e.Subject,
-		Size: e.Size, Status: status, Trace: e.TraceID, Client: e.ClientIP, Remote: e.Remote, Reason: e.Reason, Node: node}
+		Size: e.Size, Status: status, Trace: e.TraceID, Client: e.ClientIP, Remote: e.Remote, TLS: e.TLS, Reason: e.Reason, Node: node}
 }
 
 func logFilter(in *api.LogListIn) (f maillog.Filter, err error) {

@@ -57,10 +57,15 @@ func (s *Server) netLANSet(ctx context.Context, c *Call, in *api.LANSetIn) ([]ap
 }
 
 func (s *Server) dnsOut(set *model.Settings) api.DNSOut {
-	out := api.DNSOut{Source: "set"}
+	out := api.DNSOut{Source: "set", DNSSEC: set.Network.DNSSEC, Validates: []string{}}
 	list := set.Network.Resolvers
 	if len(list) == 0 {
 		out.Source, list = "host", s.resolver().servers
+	}
+	for _, a := range list {
+		if mail.Validates(set, withPort(a)) {
+			out.Validates = append(out.Validates, a)
+		}
 	}
 	if len(list) > 0 {
 		out.Preferred, out.Alternate = list[0], list[1:]
@@ -91,9 +96,13 @@ func (s *Server) netDNSSet(ctx context.Context, c *Call, in *api.DNSSetIn) (out 
 		if len(first) == 0 && len(rest) > 0 {
 			return op.Errorf(op.Usage, "an alternate DNS server needs a preferred one: --preferred ADDRESS")
 		}
+		assign(&set.Network.DNSSEC, in.DNSSEC)
 		set.Network.Resolvers = append(first[:len(first):len(first)], rest...)
 		out = s.dnsOut(set)
 		return nil
 	})
+	if err == nil && in.DNSSEC != nil && out.DNSSEC == "all" {
+		c.Warn("who can answer in the name of a DNS server elsewhere can make DANE worthless: the way to it must be safe")
+	}
 	return out, err
 }

@@ -28,7 +28,7 @@ func asciiHost(host string) string {
 func (s *Server) relayOut(set *model.Settings) (api.RelayOut, error) {
 	r := set.Relay
 	rules, err := state.RelayRules.List(s.mail.State, "")
-	out := api.RelayOut{Mode: r.Mode, Host: r.Host, Port: r.Port, TLS: r.TLS, Auth: r.Auth, User: r.User, Password: "not set", Rules: len(rules)}
+	out := api.RelayOut{Mode: r.Mode, Host: r.Host, Port: r.Port, TLS: r.TLS, Verify: r.Verify, Auth: r.Auth, User: r.User, Password: "not set", Rules: len(rules), DANE: s.daneState(set)}
 	if r.Password != "" {
 		out.Password = "set"
 		if _, uerr := s.mail.Vault.Unseal(mail.RelaySecret, r.Password); errors.Is(uerr, vault.ErrNoKey) {
@@ -52,7 +52,7 @@ func (s *Server) relaySet(ctx context.Context, c *Call, in *api.RelaySetIn) (out
 		return out, err
 	}
 	_, err = s.changeSettings(ctx, c, func(set *model.Settings) error {
-		r := &set.Relay
+		r, before := &set.Relay, set.Relay
 		assign(&r.Mode, in.Mode)
 		if in.Host != nil {
 			r.Host = asciiHost(*in.Host)
@@ -60,6 +60,11 @@ func (s *Server) relaySet(ctx context.Context, c *Call, in *api.RelaySetIn) (out
 		assign(&r.Port, in.Port)
 		assign(&r.TLS, in.TLS)
 		assign(&r.Auth, in.Auth)
+		if in.Verify != nil {
+			r.Verify = *in.Verify
+		} else if r.Host != before.Host || verifies(r.TLS) && !verifies(before.TLS) {
+			r.Verify = verifies(r.TLS) // what is set up now is verified; what was there before stays as it is
+		}
 		assign(&r.User, in.User)
 		if sealed != "" {
 			r.Password = sealed
@@ -76,6 +81,7 @@ func (s *Server) relaySet(ctx context.Context, c *Call, in *api.RelaySetIn) (out
 	if out.Auth && out.TLS == model.RelayNoTLS {
 		c.Warn("the password goes to %s in clear; --tls starttls, require or wrapper protects it", out.Host)
 	}
+	warnVerify(c, out.TLS, out.Verify, in.Verify)
 	if out.Mode == model.RelayMulti && out.Rules == 0 {
 		c.Warn("there are no rules yet, so everything goes direct: mpctl relay rule add")
 	}
@@ -85,8 +91,21 @@ func (s *Server) relaySet(ctx context.Context, c *Call, in *api.RelaySetIn) (out
 	return out, nil
 }
 
+// verifies tells whether a relay's certificate can be verified: only where nothing goes in clear.
+func verifies(tls string) bool { return tls == model.RelayRequire || tls == model.RelayWrapper }
+
+// warnVerify tells of what verifying does not protect from.
+func warnVerify(c *Call, tls string, verify bool, asked *bool) {
+	switch {
+	case verify && !verifies(tls) && asked != nil:
+		c.Warn("with --tls %s the certificate is not looked at, as the mail would go in clear all the same; --tls require or wrapper", tls)
+	case !verify && verifies(tls) && asked != nil:
+		c.Warn("anybody on the way can pass for the relay host; mpctl delivery tls ca add NAME --cert FILE trusts who signed its certificate, then --verify on")
+	}
+}
+
 func (s *Server) ruleRow(r *model.RelayRule) api.RelayRuleRow {
-	return api.RelayRuleRow{Name: r.Name, Kind: r.Kind, Host: r.Host, Port: r.Port, TLS: r.TLS, User: r.User, Address: r.Address, Domain: r.Domain,
+	return api.RelayRuleRow{Name: r.Name, Kind: r.Kind, Host: r.Host, Port: r.Port, TLS: r.TLS, Verify: r.Verify, User: r.User, Address: r.Address, Domain: r.Domain,
 		InForce: s.mail.State.Current().Relay.Mode == model.RelayMulti}
 }
 
@@ -129,7 +148,8 @@ func putRule(tx *state.Tx, r *model.RelayRule) error {
 }
 
 func (s *Server) relayRuleAdd(ctx context.Context, c *Call, in *api.RelayRuleAddIn) (row api.RelayRuleRow, err error) {
-	r := &model.RelayRule{Name: in.Name, Kind: in.Kind, Host: in.Host, Port: in.Port, TLS: in.TLS, User: in.User, Address: in.Address, Domain: in.Domain, Created: time.Now().Unix()}
+	r := &model.RelayRule{Name: in.Name, Kind: in.Kind, Host: in.Host, Port: in.Port, TLS: in.TLS, User: in.User, Address: in.Address, Domain: in.Domain, Verify: verifies(in.TLS), Created: time.Now().Unix()}
+	assign(&r.Verify, in.Verify)
 	if r.Password, err = s.mail.Vault.Seal(mail.RuleSecret(in.Name), string(in.Password)); err != nil {
 		return row, err
 	}
@@ -146,6 +166,9 @@ func (s *Server) relayRuleAdd(ctx context.Context, c *Call, in *api.RelayRuleAdd
 		diffRows(c, nil, row)
 		return nil
 	})
+	if err == nil {
+		warnVerify(c, row.TLS, row.Verify, in.Verify)
+	}
 	if err == nil && !row.InForce {
 		c.Warn("rules have no effect before mpctl relay set --mode multi")
 	}
@@ -188,16 +211,25 @@ func (s *Server) relayRuleSet(ctx context.Context, c *Call, in *api.RelayRuleSet
 		diffRows(c, before, row)
 		return nil
 	})
+	if err == nil {
+		warnVerify(c, row.TLS, row.Verify, in.Verify)
+	}
 	return row, err
 }
 
 // changeRule takes over what is given. The secret is bound to the rule's name.
 func (s *Server) changeRule(tx *state.Tx, r *model.RelayRule, in *api.RelayRuleSetIn) error {
 	assign(&r.Kind, in.Kind)
+	before := *r
 	assign(&r.Host, in.Host)
 	assign(&r.Port, in.Port)
 	assign(&r.TLS, in.TLS)
 	assign(&r.User, in.User)
+	if in.Verify != nil {
+		r.Verify = *in.Verify
+	} else if r.Host != before.Host || verifies(r.TLS) && !verifies(before.TLS) {
+		r.Verify = verifies(r.TLS)
+	}
 	secret := string(in.Password)
 	if r.User == "" {
 		r.Password, secret = "", ""

@@ -14,6 +14,13 @@ import (
 // resolver serves records on loopback; names without any record don't exist.
 func resolver(t *testing.T, records string) string {
 	t.Helper()
+	return resolverAs(t, records, false)
+}
+
+// resolverAs is resolver as a DNS server that validates: with secure, everything that it says is
+// authentic for who asks for that.
+func resolverAs(t *testing.T, records string, secure bool) string {
+	t.Helper()
 	have := map[string][]dns.RR{}
 	zp := dns.NewZoneParser(strings.NewReader(records), ".", "")
 	for rr, ok := zp.Next(); ok; rr, ok = zp.Next() {
@@ -34,6 +41,7 @@ func resolver(t *testing.T, records string) string {
 		q := m.Question[0]
 		name := strings.ToLower(q.Name)
 		r.Answer = have[name+dns.TypeToString[q.Qtype]]
+		r.AuthenticatedData = secure && m.AuthenticatedData
 		if len(have[name]) == 0 {
 			r.Rcode = dns.RcodeNameError
 		}

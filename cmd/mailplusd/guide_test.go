@@ -223,6 +223,10 @@ var guidePages = map[string]func(t *testing.T, d *process, page string){
 		d.acme(t, acmetest.Options{})
 		runGuide(t, d, page, fixtures(t, map[string]string{"fullchain.pem": cert, "privkey.pem": key, "tsig.key": "c2VjcmV0"}), nil, nil)
 	},
+	"tls.md": func(t *testing.T, d *process, page string) {
+		ca := newTestCA(t)
+		runGuide(t, d, page, fixtures(t, map[string]string{"ca.pem": ca.pem}), nil, nil)
+	},
 	"clients.md": func(t *testing.T, d *process, page string) {
 		d.carol(t)
 		key, cert := selfSigned(t)

@@ -5,6 +5,7 @@ package directory
 
 import (
 	"cmp"
+	"crypto/x509"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -64,6 +65,8 @@ type Picture struct {
 	Trusted   []netip.Prefix                // servers that may send without login
 	Relayed   map[string]bool               // domains that are taken and passed on to their own servers
 	Relays    []*model.RelayRule            // by name
+	Policies  map[string]*model.TLSPolicy   // by domain, .suffix or *
+	Roots     *x509.CertPool                // whom the administrator trusts besides the system; nil: nobody
 	External  []string                      // external postmasters, when they are enabled
 	Forwards  map[string]*model.AutoForward // by user
 	Replies   map[string]*model.AutoReply   // by user
@@ -153,6 +156,9 @@ func Draw(r state.Reader, now time.Time) (*Picture, error) {
 		return nil, err
 	}
 	if err := p.addPassing(r, &set.Delivery); err != nil {
+		return nil, err
+	}
+	if err := p.addTLS(r); err != nil {
 		return nil, err
 	}
 	return p, p.addRelays(r)

@@ -51,6 +51,7 @@ type Event struct {
 	Remote    string    `json:"remote"` // host that took or refused it
 	Code      int       `json:"code"`
 	Reason    string    `json:"reason"`
+	TLS       string    `json:"tls"`  // of mail to other servers: how it was protected, TLS version and cipher
 	Node      string    `json:"node"` // whose log it comes from; empty: this node's own
 }
 
@@ -78,18 +79,18 @@ type Log struct {
 	counts  map[string]int64
 
 	id      string     // names the database (Batch.Log)
-	old     bool       // a file of version 1, which is left as it is
+	version int        // of a file that is only read and left as it is; 0: today's
 	writing sync.Mutex // one transaction that writes at a time
 	pull    atomic.Pointer[Pull]
 }
 
-const schemaVersion = 2
+const schemaVersion = 3
 
 const schema = `
 CREATE TABLE IF NOT EXISTS event (
   id INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL, type TEXT NOT NULL, trace TEXT NOT NULL, message_id TEXT NOT NULL,
   sender TEXT NOT NULL, recipient TEXT NOT NULL, subject TEXT NOT NULL, size INTEGER NOT NULL, status TEXT NOT NULL,
-  client TEXT NOT NULL, remote TEXT NOT NULL, code INTEGER NOT NULL, reason TEXT NOT NULL, node TEXT NOT NULL DEFAULT '');
+  client TEXT NOT NULL, remote TEXT NOT NULL, code INTEGER NOT NULL, reason TEXT NOT NULL, node TEXT NOT NULL DEFAULT '', tls TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS event_time ON event(time);
 CREATE INDEX IF NOT EXISTS event_sender ON event(sender);
 CREATE INDEX IF NOT EXISTS event_recipient ON event(recipient);
@@ -150,8 +151,8 @@ func checkVersion(db *sql.DB, path string) error {
 	if v > schemaVersion {
 		return fmt.Errorf("mail log %s has version %d, this mailplusd knows %d: it was written by a newer version", path, v, schemaVersion)
 	}
-	if v == 1 {
-		if err := upgrade(db); err != nil {
+	if v < schemaVersion {
+		if err := upgrade(db, v); err != nil {
 			return fmt.Errorf("mail log %s: %w", path, err)
 		}
 	}
@@ -180,7 +181,7 @@ func OpenFile(path string) (*Log, error) {
 		db.Close()
 		return nil, fmt.Errorf("%s is no mail log database, or a damaged one", path)
 	}
-	return &Log{db: db, old: version < 2, done: make(chan struct{}), follow: map[chan Event]struct{}{}}, nil
+	return &Log{db: db, version: version, done: make(chan struct{}), follow: map[chan Event]struct{}{}}, nil
 }
 
 // Emit takes an event and returns at once. When the writer can't keep up, events are
@@ -271,13 +272,13 @@ func (l *Log) insert(batch []Event, also func(*sql.Tx) error) error {
 		return err
 	}
 	defer tx.Rollback()
-	st, err := tx.Prepare(`INSERT INTO event(time,type,trace,message_id,sender,recipient,subject,size,status,client,remote,code,reason,node) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)`)
+	st, err := tx.Prepare(`INSERT INTO event(time,type,trace,message_id,sender,recipient,subject,size,status,client,remote,code,reason,node,tls) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`)
 	if err != nil {
 		return err
 	}
 	var last int64
 	for _, e := range batch {
-		res, err := st.Exec(e.Time.UnixNano(), e.Type, e.TraceID, e.MessageID, e.Sender, e.Recipient, e.Subject, e.Size, e.Status, e.ClientIP, e.Remote, e.Code, e.Reason, e.Node)
+		res, err := st.Exec(e.Time.UnixNano(), e.Type, e.TraceID, e.MessageID, e.Sender, e.Recipient, e.Subject, e.Size, e.Status, e.ClientIP, e.Remote, e.Code, e.Reason, e.Node, e.TLS)
 		if err != nil {
 			return err
 		}
@@ -354,8 +355,11 @@ func (l *Log) Query(ctx context.Context, f Filter) ([]Event, error) {
 		order = "ASC"
 	}
 	cols := columns
-	if l.old {
+	if l.version == 1 {
 		cols = strings.Replace(cols, ",node", ",''", 1)
+	}
+	if l.version == 1 || l.version == 2 {
+		cols = strings.Replace(cols, ",tls", ",''", 1)
 	}
 	rows, err := l.db.QueryContext(ctx, `SELECT `+cols+` FROM event`+where+` ORDER BY time `+order+`, id `+order+` LIMIT ?`, append(args, f.Limit)...)
 	if err != nil {

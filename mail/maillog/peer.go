@@ -87,10 +87,20 @@ func (l *Log) Take(node string, b Batch) error {
 	return err
 }
 
-// upgrade brings a database of version 1, which knew one node only, to version 2.
-func upgrade(db *sql.DB) error {
-	for _, q := range []string{`ALTER TABLE event ADD COLUMN node TEXT NOT NULL DEFAULT ''`, `UPDATE about SET value = '2' WHERE key = 'version'`} {
-		if _, err := db.Exec(q); err != nil {
+// upgrade brings a database from an older version to this one: version 1 knew one node only, version
+// 2 nothing of TLS. Each step is stored whole or not at all.
+func upgrade(db *sql.DB, from int) error {
+	for v := from; v < schemaVersion; v++ {
+		column := []string{1: "node", 2: "tls"}[v]
+		tx, err := db.Begin()
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(`ALTER TABLE event ADD COLUMN ` + column + ` TEXT NOT NULL DEFAULT ''`)
+		if err == nil {
+			_, err = tx.Exec(`UPDATE about SET value = ? WHERE key = 'version'`, fmt.Sprint(v+1))
+		}
+		if err = errors.Join(err, tx.Commit()); err != nil {
 			return err
 		}
 	}
@@ -100,12 +110,12 @@ func upgrade(db *sql.DB) error {
 // scan reads the columns of an event.
 func (e *Event) scan(rows *sql.Rows) error {
 	var at int64
-	err := rows.Scan(&e.ID, &at, &e.Type, &e.TraceID, &e.MessageID, &e.Sender, &e.Recipient, &e.Subject, &e.Size, &e.Status, &e.ClientIP, &e.Remote, &e.Code, &e.Reason, &e.Node)
+	err := rows.Scan(&e.ID, &at, &e.Type, &e.TraceID, &e.MessageID, &e.Sender, &e.Recipient, &e.Subject, &e.Size, &e.Status, &e.ClientIP, &e.Remote, &e.Code, &e.Reason, &e.Node, &e.TLS)
 	e.Time = time.Unix(0, at)
 	return err
 }
 
-const columns = `id,time,type,trace,message_id,sender,recipient,subject,size,status,client,remote,code,reason,node`
+const columns = `id,time,type,trace,message_id,sender,recipient,subject,size,status,client,remote,code,reason,node,tls`
 
 // Pull is how the other node's log comes here.
 type Pull func(ctx context.Context) error

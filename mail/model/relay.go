@@ -29,6 +29,7 @@ type Relay struct {
 	TLS      string `cbor:"tls" key:"tls" enum:"none,starttls,require,wrapper" help:"protection towards the relay host: starttls when offered, require, or wrapper (SMTPS)"`
 	Auth     bool   `cbor:"auth" key:"auth" help:"log in at the relay host"`
 	User     string `cbor:"user" key:"user" help:"account at the relay host"`
+	Verify   bool   `cbor:"verify" key:"verify" help:"with require and wrapper: the relay host's certificate must be trusted and have its name, or the mail waits"`
 	Password string `cbor:"pw" key:"password" secret:"true" readonly:"true" help:"password at the relay host, sealed; set by mpctl relay set"`
 }
 
@@ -84,8 +85,9 @@ type RelayRule struct {
 	Host     string   `cbor:"host" json:"host"`
 	Port     int      `cbor:"port" json:"port"`
 	TLS      string   `cbor:"tls" json:"tls"`
-	User     string   `cbor:"user,omitempty" json:"user"` // empty: no login
-	Password string   `cbor:"pw,omitempty" json:"-"`      // sealed
+	User     string   `cbor:"user,omitempty" json:"user"`     // empty: no login
+	Password string   `cbor:"pw,omitempty" json:"-"`          // sealed
+	Verify   bool     `cbor:"verify,omitempty" json:"verify"` // with require and wrapper: the certificate is verified
 	Address  []string `cbor:"addr,omitempty" json:"address"`
 	Domain   []string `cbor:"dom,omitempty" json:"domain"`
 	Created  int64    `cbor:"created" json:"created"`

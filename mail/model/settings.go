@@ -107,7 +107,8 @@ type Queue struct {
 	PerDestination int    `cbor:"dest" key:"per-destination" min:"1" max:"100" help:"connections to one destination at a time"`
 	Concurrency    int    `cbor:"conc" key:"concurrency" min:"1" max:"1000" help:"connections to all destinations at a time"`
 	Port           int    `cbor:"port" key:"port" min:"1" max:"65535" help:"TCP port of other mail servers; other than 25 only for tests"`
-	TLS            string `cbor:"tls" key:"tls" enum:"may,none" help:"STARTTLS towards other servers"`
+	TLS            string `cbor:"tls" key:"tls" enum:"may,none" help:"STARTTLS towards other servers without a policy of their own"`
+	DANE           bool   `cbor:"dane" key:"dane" help:"hold other servers to their TLSA records (RFC 7672), where a DNS server that validates is trusted"`
 }
 
 // Login is how guessing passwords is slowed down.
@@ -127,6 +128,7 @@ type Accounts struct {
 type Network struct {
 	LAN        []string `cbor:"lan" key:"lan" help:"further networks that count as local (CIDR)"`
 	Resolvers  []string `cbor:"dns" key:"resolvers" help:"DNS servers (address or address:port); none: those of the host"`
+	DNSSEC     string   `cbor:"dnssec" key:"dnssec" enum:"loopback,all,none" help:"DNS servers that are believed when they say that they have checked DNSSEC: those on this host, all, or none"`
 	PublicIP   []string `cbor:"public" key:"public-address" help:"addresses by which the Internet sees this server; none: those of the interface"`
 	NTP        []string `cbor:"ntp" key:"ntp-servers" help:"time servers that mpctl check time asks (name or address, with :port if it is not 123)"`
 	BlockLists []string `cbor:"bl" key:"block-lists" help:"DNS block lists that mpctl check blocklist asks about this server's own addresses"`
@@ -168,11 +170,11 @@ func DefaultSettings() Settings {
 			ConnectionLimit: 10000, PerAddressLimit: 5000, FQDNSender: true,
 			ClientConns: 50, ClientMessages: 100, ClientRate: 100,
 		},
-		Queue:   Queue{LifetimeHours: 120, MinBackoffSec: 300, MaxBackoffSec: 14400, PerDestination: 5, Concurrency: 50, Port: 25, TLS: "may"},
+		Queue:   Queue{LifetimeHours: 120, MinBackoffSec: 300, MaxBackoffSec: 14400, PerDestination: 5, Concurrency: 50, Port: 25, TLS: "may", DANE: true},
 		Relay:   Relay{Mode: RelayDirect, Port: 25, TLS: RelayStartTLS},
 		Certs:   DefaultCerts(),
 		Login:   Login{MaxFailures: 10, WindowMinutes: 15, LockMinutes: 15, MinPassword: 8},
-		Network: Network{NTP: []string{"pool.ntp.org"}, BlockLists: []string{"zen.spamhaus.org", "bl.spamcop.net"}},
+		Network: Network{DNSSEC: "loopback", NTP: []string{"pool.ntp.org"}, BlockLists: []string{"zen.spamhaus.org", "bl.spamcop.net"}},
 		Storage: Storage{KeepHours: 24, ExpungedDays: 14, CompactRatio: 40},
 		FTS:     FTS{CPU: 25},
 		Log:     Log{AdminDays: 730},

@@ -238,7 +238,7 @@ type prefixed struct {
 func (q *Queue) report(msg *model.QueueMessage, r *model.QueueRcpt, a *state.AttemptResult, res *remote.Result) {
 	ev := maillog.Event{
 		TraceID: msg.TraceID, MessageID: msg.MessageID, Sender: msg.From, Recipient: r.Address, Subject: msg.Subject, Size: msg.Size,
-		Remote: a.Remote, Code: a.Code, Reason: a.Reason,
+		Remote: a.Remote, Code: a.Code, Reason: a.Reason, TLS: a.TLS,
 	}
 	switch a.Outcome {
 	case model.OutcomeDelivered:

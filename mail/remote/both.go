@@ -69,7 +69,7 @@ func (c *Client) view(ctx context.Context, server, domain string, port uint16) (
 			err = passing(aerr, server)
 		}
 		for _, a := range addrs {
-			out = append(out, ranked{target{host, a, port}, mx.Preference})
+			out = append(out, ranked{target{host: host, addr: a, port: port}, mx.Preference})
 		}
 	}
 	return out, err

@@ -42,6 +42,9 @@ type world struct {
 	dead  time.Duration // how long DNS takes to fail; 0: it works
 	asked int
 	wg    sync.WaitGroup
+	// names, in lower case with a dot at the end, whose answers are authentic (AD), or fail
+	secure func(name string) bool
+	broken map[string]bool
 }
 
 func newWorld(t *testing.T, records string, hosts map[string]*fake) (*world, *Client) {
@@ -74,6 +77,12 @@ func (w *world) exchange(ctx context.Context, m *dns.Msg, _ string) (*dns.Msg, e
 	}
 	r := new(dns.Msg)
 	r.SetReply(m)
+	name := strings.ToLower(m.Question[0].Name)
+	if w.broken[name] {
+		r.Rcode = dns.RcodeServerFailure
+		return r, nil
+	}
+	r.AuthenticatedData = m.AuthenticatedData && w.secure != nil && w.secure(name)
 	list, known := w.zone[m.Question[0].Name]
 	if !known {
 		r.Rcode = dns.RcodeNameError
@@ -81,6 +90,13 @@ func (w *world) exchange(ctx context.Context, m *dns.Msg, _ string) (*dns.Msg, e
 	for _, rr := range list {
 		if k := rr.Header().Rrtype; k == m.Question[0].Qtype || k == dns.TypeCNAME {
 			r.Answer = append(r.Answer, rr)
+		}
+		if alias, ok := rr.(*dns.CNAME); ok && alias.Target != alias.Hdr.Name {
+			for _, rr := range w.zone[alias.Target] {
+				if rr.Header().Rrtype == m.Question[0].Qtype {
+					r.Answer = append(r.Answer, rr)
+				}
+			}
 		}
 	}
 	return r, nil

@@ -95,7 +95,7 @@ func TestRelayLogin(t *testing.T) {
 			j.Route = &Route{Host: "relay.test", Port: 587, TLS: x.mode, User: "relay-user", Password: x.password}
 			for _, res := range c.Deliver(context.Background(), j) {
 				switch {
-				case x.want == "" && (res.Outcome != model.OutcomeDelivered || (res.TLS == "") != (x.mode == TLSNone)):
+				case x.want == "" && (res.Outcome != model.OutcomeDelivered || (res.TLS == Clear) != (x.mode == TLSNone)):
 					t.Errorf("%s: %+v", x.name, res)
 				case x.want != "" && (res.Outcome != model.OutcomeDeferred || !strings.Contains(res.Reason, x.want)):
 					t.Errorf("%s: %+v, want %q", x.name, res, x.want)
@@ -144,7 +144,7 @@ func TestTLSFailure(t *testing.T) {
 			}
 			_, c := newWorld(t, twoHosts, map[string]*fake{"192.0.2.1": f})
 			res := c.Deliver(context.Background(), job("one.test", sample, "x@one.test"))[0]
-			if res.Outcome != model.OutcomeDelivered || res.TLS != "" || !strings.Contains(res.Note, "sent in clear") {
+			if res.Outcome != model.OutcomeDelivered || res.TLS != Clear || !strings.Contains(res.Note, "sent in clear") {
 				t.Errorf("%s: %+v", fault, res)
 			}
 			j := job("one.test", sample, "x@one.test")

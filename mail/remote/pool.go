@@ -23,10 +23,11 @@ type pool struct {
 	closed bool
 }
 
-// poolKey tells which connections serve a job as well as a new one: the same destination, TLS
-// and login.
-func (c *Client) poolKey(j *Job) string {
-	key := Destination(j.Route, j.Domain) + " " + c.mode(j.Route)
+// poolKey tells which connections serve a job as well as a new one: the same destination,
+// demands on TLS, and login.
+func (d *delivery) poolKey() string {
+	j := d.j
+	key := Destination(j.Route, j.Domain) + " " + d.prot.key()
 	if r := j.Route; r != nil && r.User != "" {
 		key += fmt.Sprintf(" %x", sha256.Sum256([]byte(r.User+"\x00"+r.Password)))
 	}

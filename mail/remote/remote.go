@@ -7,6 +7,7 @@ package remote
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"mailplusd/mail/model"
+	"mailplusd/mail/remote/mtasts"
 
 	"github.com/miekg/dns"
 )
@@ -37,7 +39,7 @@ type Result struct {
 	Code    int
 	Reason  string // the other server's words, or ours
 	Remote  string // host and address
-	TLS     string // version and cipher; empty: in clear
+	TLS     string // how it was protected, and TLS version and cipher; none: in clear; empty: there was no connection
 	Note    string // what the log should say besides, such as TLS that failed
 	// Down: no server of the destination could be talked to, so other messages for it would
 	// fare no better.
@@ -58,7 +60,19 @@ type Client struct {
 	// Ours tells whether an address is this server's: mail must not go round in circles.
 	Ours func(netip.AddrPort) bool
 	// Self tells whether a mail server that DNS names is this one, as others see it; nil: none is.
-	Self    func(host string, addr netip.Addr) bool
+	Self func(host string, addr netip.Addr) bool
+	// Policy gives what the administrator demands of a destination; nil, or a nil result: nothing.
+	Policy func(domain string) *TLSPolicy
+	// Roots gives who is trusted to sign certificates; nil, or a nil pool: whom the system trusts.
+	Roots func() *x509.CertPool
+	// Validates tells whether a DNS server checks DNSSEC and is believed that it does; nil: none is.
+	Validates func(server string) bool
+	// UseDANE tells whether TLSA records count where no policy is set (RFC 7672); nil: they don't.
+	UseDANE func() bool
+	// STS gives a domain's MTA-STS policy, and why there is none or an old one; nil: none counts.
+	STS func(ctx context.Context, domain string) (*mtasts.Policy, error)
+	// Tried hears how the protection of each connection to the servers of a domain went; nil: nobody does.
+	Tried   func(TLSAttempt)
 	Connect time.Duration // 0: 30 s
 	// Dial and Exchange, where set, are used instead of the network.
 	Dial     func(context.Context, netip.AddrPort) (net.Conn, error)
@@ -87,6 +101,7 @@ func (c *Client) Deliver(ctx context.Context, j Job) []Result {
 		d.results[i] = Result{N: r.N, Outcome: model.OutcomeDeferred, Reason: "the time for an attempt ran out"}
 		d.left = append(d.left, i)
 	}
+	d.prot = c.protect(ctx, &j)
 	if !d.reuse(ctx) {
 		d.hosts(ctx)
 	}
@@ -97,6 +112,7 @@ func (c *Client) Deliver(ctx context.Context, j Job) []Result {
 type delivery struct {
 	c        *Client
 	j        *Job
+	prot     *protection
 	results  []Result
 	left     []int // places of recipients that another host may take
 	answered int   // servers that have said something about recipients
@@ -104,7 +120,7 @@ type delivery struct {
 
 // reuse tries connections that are open already, and tells whether that is all.
 func (d *delivery) reuse(ctx context.Context) bool {
-	key := d.c.poolKey(d.j)
+	key := d.poolKey()
 	for {
 		s := d.c.pool.get(key)
 		if s == nil {
@@ -134,14 +150,14 @@ func (d *delivery) hosts(ctx context.Context) {
 			return
 		}
 		asked = true
-		s, err := d.c.connect(ctx, t, netip.AddrPortFrom(t.addr, t.port), d.j.Route)
+		s, err := d.c.connect(ctx, t, d.prot, d.j.Route)
 		if err != nil {
 			if d.answered == 0 {
 				d.all(err, &session{where: t.host + " [" + t.addr.String() + "]"}, true)
 			}
 			continue
 		}
-		s.key = d.c.poolKey(d.j)
+		s.key = d.poolKey()
 		d.over(ctx, s)
 	}
 }
@@ -218,7 +234,7 @@ func (d *delivery) transactions(s *session) error {
 func outcome(n uint32, err error, s *session) Result {
 	r := Result{N: n, Outcome: model.OutcomeDeferred}
 	if s != nil {
-		r.Remote, r.TLS, r.Note = s.where, s.protection, s.note
+		r.Remote, r.TLS, r.Note = s.where, s.told(), s.note
 	}
 	var no *refusal
 	var p *permanent

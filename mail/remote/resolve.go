@@ -27,9 +27,17 @@ var errNullMX = errors.New("the domain accepts no mail (null MX)")
 
 // target is one address to try.
 type target struct {
-	host string
-	addr netip.Addr
-	port uint16
+	host   string
+	addr   netip.Addr
+	port   uint16
+	secure bool   // DNSSEC vouches for the way from the domain to the address
+	base   string // name that the host is an alias of, if that is known for sure
+}
+
+// answer is what DNS says.
+type answer struct {
+	rrs    []dns.RR
+	secure bool // a server that validates and is trusted says that it is authentic
 }
 
 // permanent marks an error that trying again won't mend.
@@ -60,7 +68,7 @@ func (c *Client) targets(ctx context.Context, j *Job) iter.Seq2[target, error] {
 			return
 		}
 		if ip, ok, err := literal(name); ok {
-			yield(target{name, ip, port}, err)
+			yield(target{host: name, addr: ip, port: port}, err)
 			return
 		}
 		name, err := ascii(name)
@@ -68,14 +76,17 @@ func (c *Client) targets(ctx context.Context, j *Job) iter.Seq2[target, error] {
 			yield(target{}, err)
 			return
 		}
-		levels := [][]string{{name}}
+		levels, secure := [][]string{{name}}, true
 		if mx {
-			if levels, err = c.mx(ctx, name); err != nil {
+			if levels, secure, err = c.mx(ctx, name); err != nil {
 				yield(target{}, err)
 				return
 			}
 		}
-		c.walk(ctx, name, levels, port, yield)
+		c.walk(ctx, name, levels, port, func(t target, err error) bool {
+			t.secure = t.secure && secure
+			return yield(t, err)
+		})
 	}
 }
 
@@ -87,13 +98,11 @@ func (c *Client) walk(ctx context.Context, name string, levels [][]string, port 
 	for _, hosts := range levels {
 		var list []target
 		for _, host := range hosts {
-			addrs, err := c.addresses(ctx, host)
+			found, err := c.find(ctx, host, port)
 			if err != nil {
 				last = err
 			}
-			for _, a := range addrs {
-				list = append(list, target{host, a, port})
-			}
+			list = append(list, found...)
 		}
 		if slices.ContainsFunc(list, c.mine) {
 			if found == 0 {
@@ -153,28 +162,27 @@ func ascii(domain string) (string, error) {
 
 // mx gives the hosts of a domain in levels of equal preference, each in disorder; the domain
 // itself where there is no MX (RFC 5321 §5.1).
-func (c *Client) mx(ctx context.Context, domain string) ([][]string, error) {
-	rrs, err := c.query(ctx, domain, dns.TypeMX)
+func (c *Client) mx(ctx context.Context, domain string) (levels [][]string, secure bool, err error) {
+	a, err := c.ask(ctx, domain, dns.TypeMX)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	var list []*dns.MX
-	for _, rr := range rrs {
+	for _, rr := range a.rrs {
 		if m, ok := rr.(*dns.MX); ok {
 			list = append(list, m)
 		}
 	}
 	if len(list) == 0 {
-		return [][]string{{domain}}, nil
+		return [][]string{{domain}}, a.secure, nil
 	}
 	rand.Shuffle(len(list), func(i, k int) { list[i], list[k] = list[k], list[i] })
 	slices.SortStableFunc(list, func(a, b *dns.MX) int { return int(a.Preference) - int(b.Preference) })
-	var levels [][]string
 	for i, m := range list[:min(len(list), maxHosts)] {
 		host := lowerHost(m.Mx)
 		if host == "" {
 			if len(list) == 1 {
-				return nil, &permanent{556, errNullMX} // RFC 7505
+				return nil, false, &permanent{556, errNullMX} // RFC 7505
 			}
 			continue // null among others means nothing
 		}
@@ -183,22 +191,35 @@ func (c *Client) mx(ctx context.Context, domain string) ([][]string, error) {
 		}
 		levels[len(levels)-1] = append(levels[len(levels)-1], host)
 	}
-	return levels, nil
+	return levels, a.secure, nil
 }
 
 // addresses looks up a host, both families.
 func (c *Client) addresses(ctx context.Context, host string) (out []netip.Addr, last error) {
+	list, last := c.find(ctx, host, 0)
+	for _, t := range list {
+		out = append(out, t.addr)
+	}
+	return out, last
+}
+
+// find looks up a host, both families.
+func (c *Client) find(ctx context.Context, host string, port uint16) (out []target, last error) {
 	for _, kind := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		rrs, err := c.query(ctx, host, kind)
+		a, err := c.ask(ctx, host, kind)
 		if err != nil {
 			last = err
 			if errors.As(err, new(*permanent)) {
 				break // no such name, of whatever family
 			}
 		}
-		for _, rr := range rrs {
+		for _, rr := range a.rrs {
 			if ip, ok := address(rr); ok && len(out) < maxAddresses {
-				out = append(out, ip)
+				t := target{host: host, addr: ip, port: port, secure: a.secure}
+				if name := lowerHost(rr.Header().Name); a.secure && name != lowerHost(host) {
+					t.base = name
+				}
+				out = append(out, t)
 			}
 		}
 	}
@@ -215,31 +236,39 @@ func address(rr dns.RR) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// query asks the resolvers in turn. A name that doesn't exist is permanent, everything else is
-// tried again later.
+// query gives the records that ask finds.
 func (c *Client) query(ctx context.Context, name string, kind uint16) ([]dns.RR, error) {
+	a, err := c.ask(ctx, name, kind)
+	return a.rrs, err
+}
+
+// ask asks the resolvers in turn. A name that doesn't exist is permanent, everything else is
+// tried again later.
+func (c *Client) ask(ctx context.Context, name string, kind uint16) (answer, error) {
 	servers := c.servers()
 	if len(servers) == 0 {
-		return nil, errors.New("no DNS server is known; set network.resolvers")
+		return answer{}, errors.New("no DNS server is known; set network.resolvers")
 	}
-	m := new(dns.Msg)
-	m.SetQuestion(dns.Fqdn(name), kind)
-	m.SetEdns0(1232, false)
 	var last error
 	for _, s := range servers {
+		m := new(dns.Msg)
+		m.SetQuestion(dns.Fqdn(name), kind)
+		validates := c.Validates != nil && c.Validates(s)
+		m.SetEdns0(1232, validates)
+		m.AuthenticatedData = validates // tell us (RFC 6840 §5.7)
 		resp, err := c.exchange(ctx, m, s)
 		switch {
 		case err != nil:
 			last = fmt.Errorf("DNS server %s does not answer for %s: %w", s, name, cause(err))
 		case resp.Rcode == dns.RcodeNameError:
-			return nil, &permanent{550, fmt.Errorf("the domain %s does not exist", name)}
+			return answer{}, &permanent{550, fmt.Errorf("the domain %s does not exist", name)}
 		case resp.Rcode != dns.RcodeSuccess:
 			last = fmt.Errorf("DNS server %s answers %s for %s", s, dns.RcodeToString[resp.Rcode], name)
 		default:
-			return resp.Answer, nil
+			return answer{resp.Answer, validates && resp.AuthenticatedData}, nil
 		}
 	}
-	return nil, last
+	return answer{}, last
 }
 
 func (c *Client) exchange(ctx context.Context, m *dns.Msg, server string) (*dns.Msg, error) {

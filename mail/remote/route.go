@@ -24,6 +24,8 @@ type Route struct {
 	Password string
 	MX       bool   // the hosts are those of Host's MX records
 	Both     bool   // as MX, by every DNS server, without this server itself
+	Verify   bool   // with require or wrapper: the certificate must be trusted and have the host's name
+	Remedy   string // command that changes how the certificate is checked
 	Wait     string // why it can't be taken now; empty: it can
 }
 

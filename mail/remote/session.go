@@ -36,6 +36,8 @@ type session struct {
 	w          *bufio.Writer
 	ext        map[string]string // extensions that it offers, and their parameters
 	protection string            // TLS version and cipher; empty: in clear
+	label      string            // how it is protected, in a word
+	wrong      error             // what would have ended it if the policy were in force
 	note       string            // what the log should say about it
 	used       int               // messages sent
 	dirty      bool              // a transaction is open: RSET comes first
@@ -57,14 +59,30 @@ type tlsFailure struct{ err error }
 func (t *tlsFailure) Error() string { return "TLS failed: " + oneLine(t.err.Error()) }
 func (t *tlsFailure) Unwrap() error { return t.err }
 
+// told is how the session is protected, for people; empty: there was no connection.
+func (s *session) told() string {
+	switch {
+	case s.conn == nil:
+		return ""
+	case s.protection == "":
+		return Clear
+	}
+	return s.label + ", " + s.protection
+}
+
 // connect opens a session as the job's way wants it: TLS, and a login if there is one.
-func (c *Client) connect(ctx context.Context, t target, ap netip.AddrPort, r *Route) (*session, error) {
-	mode := c.mode(r)
-	s, err := c.open(ctx, t, ap, mode)
+func (c *Client) connect(ctx context.Context, t target, p *protection, r *Route) (*session, error) {
+	g, err := c.guard(ctx, p, t)
+	if err != nil {
+		c.tried(p, g, t, nil, err)
+		return nil, err
+	}
+	s, err := c.open(ctx, t, g)
+	c.tried(p, g, t, s, err)
 	var failed *tlsFailure
-	if errors.As(err, &failed) && mode == TLSStartTLS && (r == nil || r.User == "") && ctx.Err() == nil {
+	if errors.As(err, &failed) && g.mode == TLSStartTLS && (r == nil || r.User == "") && ctx.Err() == nil {
 		// Opportunistic (RFC 7435): in clear rather than not at all.
-		if s, err = c.open(ctx, t, ap, TLSNone); err == nil {
+		if s, err = c.open(ctx, t, &guard{mode: TLSNone}); err == nil {
 			s.note = failed.Error() + "; sent in clear"
 		}
 	}
@@ -72,7 +90,7 @@ func (c *Client) connect(ctx context.Context, t target, ap netip.AddrPort, r *Ro
 		return nil, err
 	}
 	if r != nil && r.User != "" {
-		if err := s.login(r, mode); err != nil {
+		if err := s.login(r, g.mode); err != nil {
 			s.end()
 			return nil, err
 		}
@@ -90,7 +108,8 @@ func (c *Client) mode(r *Route) string {
 	return TLSNone
 }
 
-func (c *Client) open(ctx context.Context, t target, ap netip.AddrPort, mode string) (*session, error) {
+func (c *Client) open(ctx context.Context, t target, g *guard) (*session, error) {
+	ap := netip.AddrPortFrom(t.addr, t.port)
 	conn, err := c.dial(ctx, ap)
 	if err != nil {
 		return nil, fmt.Errorf("can't connect to %s: %w", ap, cause(err))
@@ -98,7 +117,7 @@ func (c *Client) open(ctx context.Context, t target, ap netip.AddrPort, mode str
 	s := &session{host: t.host, where: fmt.Sprintf("%s [%s]", t.host, t.addr)}
 	s.over(timed{conn})
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	err = s.greet(ctx, c, mode)
+	err = s.greet(ctx, c, g)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -128,9 +147,9 @@ func (c *Client) dial(ctx context.Context, ap netip.AddrPort) (net.Conn, error) 
 	return (&net.Dialer{}).DialContext(ctx, "tcp", ap.String())
 }
 
-func (s *session) greet(ctx context.Context, c *Client, mode string) error {
-	if mode == TLSWrapped {
-		if err := s.encrypt(ctx, c); err != nil {
+func (s *session) greet(ctx context.Context, c *Client, g *guard) error {
+	if g.mode == TLSWrapped {
+		if err := s.encrypt(ctx, c, g); err != nil {
 			return err
 		}
 	}
@@ -140,12 +159,12 @@ func (s *session) greet(ctx context.Context, c *Client, mode string) error {
 	if err := s.ehlo(c.Hello()); err != nil {
 		return err
 	}
-	if mode != TLSStartTLS && mode != TLSRequire {
+	if g.mode != TLSStartTLS && g.mode != TLSRequire {
 		return nil
 	}
 	if _, offered := s.ext["STARTTLS"]; !offered {
-		if mode == TLSRequire {
-			return fmt.Errorf("%s offers no STARTTLS, which the relay's settings require", s.host)
+		if g.mode == TLSRequire {
+			return &certFailure{failNoTLS, fmt.Errorf("%s offers no STARTTLS; %s", s.host, g.want)}
 		}
 		return nil
 	}
@@ -158,20 +177,36 @@ func (s *session) greet(ctx context.Context, c *Client, mode string) error {
 	if s.r.Buffered() > 0 { // answers to what was not asked yet: somebody has put them in
 		return &tlsFailure{errors.New("text in clear behind the answer to STARTTLS")}
 	}
-	if err := s.encrypt(ctx, c); err != nil {
+	if err := s.encrypt(ctx, c, g); err != nil {
 		return err
 	}
 	return s.ehlo(c.Hello())
 }
 
-// encrypt does the handshake. An unverified certificate is better than no encryption (RFC 7435).
-func (s *session) encrypt(ctx context.Context, c *Client) error {
-	cfg := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12, ServerName: strings.Trim(s.host, "[]"), ClientSessionCache: c.tickets()}
+// encrypt does the handshake and holds the certificate against what is demanded. Where nothing is,
+// an unverified certificate is better than no encryption (RFC 7435).
+func (s *session) encrypt(ctx context.Context, c *Client, g *guard) error {
+	var wrong error
+	cfg := &tls.Config{
+		InsecureSkipVerify: true, MinVersion: tls.VersionTLS12, ServerName: g.sni, ClientSessionCache: c.tickets(),
+		VerifyConnection: func(st tls.ConnectionState) error { // also of a session that is resumed
+			if s.label, wrong = g.verdict(&st); g.testing {
+				return nil
+			}
+			return wrong
+		},
+	}
 	tc := tls.Client(s.conn, cfg)
 	ctx, cancel := context.WithTimeout(ctx, tlsTime)
 	defer cancel()
 	if err := tc.HandshakeContext(ctx); err != nil {
+		if wrong != nil {
+			err = fmt.Errorf("%w; %s", wrong, g.want)
+		}
 		return &tlsFailure{err}
+	}
+	if wrong != nil {
+		s.wrong, s.note = wrong, "the certificate would not do if the MTA-STS policy were enforced: "+oneLine(wrong.Error())
 	}
 	s.over(tc)
 	st := tc.ConnectionState()

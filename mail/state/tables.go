@@ -49,6 +49,9 @@ var (
 	ACMEChallenges = &Table[model.ACMEChallenge]{ID: 31, Name: "ACME challenge", Class: ClassUser, Key: func(c *model.ACMEChallenge) string { return c.Type + "/" + c.Token }}
 	IssuedCerts    = &Table[model.IssuedCert]{ID: 32, Name: "issued certificate", Class: ClassUser, Key: func(c *model.IssuedCert) string { return c.Name }}
 
+	TLSPolicies = &Table[model.TLSPolicy]{ID: 26, Name: "TLS policy", Key: func(p *model.TLSPolicy) string { return p.Domain }}
+	TrustedCAs  = &Table[model.TrustedCA]{ID: 27, Name: "trusted CA", Key: func(c *model.TrustedCA) string { return c.Name }}
+
 	Epochs       = &Table[Epoch]{ID: 13, Name: "epoch", Class: ClassPair, Key: func(e *Epoch) string { return string(be64(nil, e.Epoch)) }}
 	MergeReports = &Table[MergeReport]{ID: 14, Name: "merge report", Class: ClassPair, Key: func(r *MergeReport) string { return r.ID }}
 )
@@ -59,7 +62,7 @@ const pairRow = "pair"
 // tables lists them for code that finds a table by its number.
 var tables = []anyTable{
 	Settings, Users, Groups, Domains, DomainUsers, Aliases, Certificates, Tokens, Licenses, AdminLog, Sequences, Pairs, Epochs, MergeReports,
-	RelayRules, TrustedServers, RelayDomains, DKIM, AutoForwards, AutoReplies, AutoBCCs, ACMEAccounts, ACMEChallenges, IssuedCerts,
+	RelayRules, TrustedServers, RelayDomains, DKIM, AutoForwards, AutoReplies, AutoBCCs, ACMEAccounts, ACMEChallenges, IssuedCerts, TLSPolicies, TrustedCAs,
 }
 
 // anyTable is a table whatever its rows.
