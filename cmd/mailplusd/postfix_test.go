@@ -102,14 +102,20 @@ func (p *postfix) run(args ...string) {
 
 func (p *postfix) log() string { b, _ := os.ReadFile(p.dir + "/log"); return string(b) }
 
-// quiet waits until no connection to Postfix is open. The daemon keeps some for a moment, and a
-// process of Postfix that serves one goes by the parameters that it has begun with.
+// quiet waits until no connection to Postfix is open: a process of Postfix that serves one goes by the
+// parameters that it has begun with.
 func (p *postfix) quiet() {
 	p.t.Helper()
-	suffix := fmt.Sprintf(":%04X", p.port)
+	quiet(p.t, p.port)
+}
+
+// quiet waits until no connection to a port is open. The daemon keeps some for a moment.
+func quiet(t *testing.T, port int) {
+	t.Helper()
+	suffix := fmt.Sprintf(":%04X", port)
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		open := false
-		for _, line := range strings.Split(read(p.t, "/proc/net/tcp"), "\n") {
+		for _, line := range strings.Split(read(t, "/proc/net/tcp"), "\n") {
 			f := strings.Fields(line)
 			open = open || len(f) > 3 && strings.HasSuffix(f[2], suffix) && f[3] == "01"
 		}
@@ -117,7 +123,7 @@ func (p *postfix) quiet() {
 			return
 		}
 		if time.Now().After(deadline) {
-			p.t.Fatal("connections to Postfix stay open")
+			t.Fatalf("connections to port %d stay open", port)
 		}
 	}
 }

@@ -38,7 +38,7 @@ const AnyDestination = "*"
 func (p *TLSPolicy) Validate() error {
 	if p.Domain != AnyDestination {
 		if _, err := netip.ParseAddr(p.Domain); err != nil {
-			if err := ValidateDomainName("domain", strings.TrimPrefix(p.Domain, ".")); err != nil {
+			if err := validateBelow("domain", p.Domain); err != nil {
 				return err
 			}
 		}
@@ -60,7 +60,7 @@ func (p *TLSPolicy) Validate() error {
 	for i, n := range p.Name {
 		n = FoldDomain(n)
 		if _, err := netip.ParseAddr(n); err != nil {
-			if err := ValidateDomainName("name", strings.TrimPrefix(n, ".")); err != nil {
+			if err := validateBelow("name", n); err != nil {
 				return err
 			}
 		}
@@ -77,6 +77,14 @@ func (p *TLSPolicy) Validate() error {
 	slices.Sort(p.Fingerprint)
 	p.Name, p.Fingerprint = slices.Compact(p.Name), slices.Compact(p.Fingerprint)
 	return nil
+}
+
+// validateBelow checks a domain, or one with a dot in front that stands for all below it.
+func validateBelow(field, name string) error {
+	if strings.HasPrefix(name, ".") {
+		name = "any" + name // also of a single label, such as .gov
+	}
+	return ValidateDomainName(field, name)
 }
 
 // TrustedCA is an authority, or a single certificate, that is trusted besides those of the system
