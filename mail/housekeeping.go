@@ -24,7 +24,7 @@ func (s *Server) houseKeeping() {
 				failed string
 				do     func(context.Context, time.Time) error
 			}{
-				{"recovered mail not removed", s.EmptyRecovered}, {"expunged mail not purged", s.PurgeExpunged}, {"unused bodies not removed", s.CollectBodies}, {"admin log not trimmed", s.TrimAdminLog},
+				{"recovered mail not removed", s.EmptyRecovered}, {"expunged mail not purged", s.PurgeExpunged}, {"unused bodies not removed", s.CollectBodies}, {"admin log not trimmed", s.TrimAdminLog}, {"old MTA-STS policies not removed", s.TrimSTSPolicies},
 			} {
 				if err := work.do(s.ctx, time.Now()); err != nil && s.ctx.Err() == nil {
 					s.log.Error(work.failed, "err", err)

@@ -136,7 +136,7 @@ func (s *Server) newProtocols() {
 		Settings: s.State.Current, Log: s.log, MailLog: s.MailLog, Now: time.Now, Ready: s.ready, Local: s.IsLocal,
 	}
 	s.pop3 = &pop3d.Server{Store: s.Store, Login: s.Login, Settings: s.State.Current, Log: s.log}
-	s.auto = &autoconfig.Server{Settings: s.State.Current, Hosts: s.hosts, Log: s.log, Challenge: s.Certs.Answer}
+	s.auto = &autoconfig.Server{Settings: s.State.Current, Hosts: s.hosts, STS: s.ownSTS, Log: s.log, Challenge: s.Certs.Answer}
 	s.challenges = &autoconfig.Server{Settings: s.State.Current, Hosts: func(string) bool { return false }, Log: s.log, Challenge: s.Certs.Answer}
 	s.imap = &imapd.Server{Store: s.Store, Login: s.Login, Settings: s.State.Current, Index: s.Search, Log: s.log}
 }

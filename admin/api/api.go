@@ -11,7 +11,7 @@ var All = []op.Any{
 	GroupAdd, GroupList, GroupShow, GroupSet, GroupDelete, GroupMemberAdd, GroupMemberDelete, GroupMemberList,
 	AccountListOp, AccountActivate, AccountDeactivate, AccountReset, AccountGroupList, AccountGroupActivate, AccountGroupDeactivate, AccountGroupReset,
 	AccountDefaultShow, AccountDefaultSet, AccountSourceShow, AccountSourceSet, LicenseList, LicenseIssue, LicenseAdd,
-	DomainAdd, DomainList, DomainShow, DomainSet, DomainDelete, DomainDNSRecords, DKIMShow, DKIMEnable, DKIMDisable, DKIMSet, DKIMGenerate,
+	DomainAdd, DomainList, DomainShow, DomainSet, DomainDelete, DomainDNSRecords, DomainSTSShow, DomainSTSSet, DKIMShow, DKIMEnable, DKIMDisable, DKIMSet, DKIMGenerate,
 	DomainUserAdd, DomainUserList, DomainUserShow, DomainUserSet, DomainUserDelete,
 	AliasAdd, AliasList, AliasShow, AliasSet, AliasDelete, AliasImport, AliasExportOp,
 	BCCAdd, BCCList, BCCSet, BCCDelete,

@@ -50,11 +50,13 @@ type TrustedCAIn struct {
 type TLSDefaultOut struct {
 	TLS  string `json:"tls" col:"TLS"`   // may or none
 	DANE string `json:"dane" col:"DANE"` // on, or why it is off
+	STS  string `json:"mta_sts" col:"MTA-STS"`
 }
 
 // TLSDefaultSetIn changes what is given.
 type TLSDefaultSetIn struct {
 	TLS  *string `json:"tls" flag:"tls" enum:"may,none" help:"may: encrypted when the other server offers it; none: in clear"`
+	STS  *bool   `json:"mta_sts" flag:"mta-sts" help:"hold servers to their domains' MTA-STS policies"`
 	DANE *bool   `json:"dane" flag:"dane" help:"hold servers to their TLSA records, where a DNS server that validates is trusted (mpctl net dns set --dnssec)"`
 }
 

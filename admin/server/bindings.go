@@ -100,6 +100,8 @@ func (s *Server) bindDomains() {
 	bind(s, api.DomainSet, s.domainSet)
 	bind(s, api.DomainDelete, s.domainDelete)
 	bind(s, api.DomainDNSRecords, s.domainDNSRecords)
+	bind(s, api.DomainSTSShow, s.domainSTSShow)
+	bind(s, api.DomainSTSSet, s.domainSTSSet)
 	bind(s, api.DKIMShow, s.dkimShow)
 	bind(s, api.DKIMEnable, s.dkimEnable)
 	bind(s, api.DKIMDisable, s.dkimDisable)

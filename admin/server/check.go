@@ -144,6 +144,7 @@ func (s *Server) dnsOf(ctx context.Context, f *findings, domain string) {
 	if n == 0 {
 		f.add("error", "dns", domain, remedy, "has no MX record, so other servers can't find this one")
 	}
+	s.stsFound(ctx, f, r, domain)
 	s.clientRecords(ctx, f, domain)
 }
 

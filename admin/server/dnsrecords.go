@@ -4,7 +4,9 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"sort"
+	"strings"
 
 	"mailplusd/admin/api"
 	"mailplusd/mail/model"
@@ -56,8 +58,8 @@ func (s *Server) domainDNSRecords(_ context.Context, c *Call, in *api.DNSRecords
 	if len(keys.Signing()) == 0 {
 		c.Warn("outgoing mail of %s is not signed: mpctl domain dkim enable %s", d.Name, d.Name)
 	}
-	out := []api.RecordRow{}
-	for _, r := range append(dnsRecords(s.mail.State.Current(), asciiDomain(in.Name), ips), s.keyRecords(keys, asciiDomain(in.Name))...) {
+	out, set, name := []api.RecordRow{}, s.mail.State.Current(), asciiDomain(in.Name)
+	for _, r := range slices.Concat(dnsRecords(set, name, ips), s.keyRecords(keys, name), stsRecords(d, name, set.System.Hostname)) {
 		out = append(out, api.RecordRow(r))
 	}
 	sort.SliceStable(out, func(i, j int) bool { return typeOrder[out[i].Type] < typeOrder[out[j].Type] })
@@ -114,6 +116,20 @@ func (s *Server) keyRecords(d *model.DKIM, name string) (out []Record) {
 		if is, _ := s.dkimState(d, k); is != "done" {
 			out = append(out, Record{Type: "TXT", Name: model.DKIMRecordName(k.Selector, name), Value: k.Record(), TTL: 3600})
 		}
+	}
+	return out
+}
+
+// stsRecords announce the domain's MTA-STS policy (RFC 8461 §3.1) and who hears of TLS (RFC 8460 §3).
+func stsRecords(d *model.Domain, name, host string) (out []Record) {
+	if _, id := d.STSPolicy(host); id != "" {
+		out = append(out,
+			Record{Type: "TXT", Name: "_mta-sts." + name, Value: "v=STSv1; id=" + id + ";", TTL: 3600},
+			Record{Type: "CNAME", Name: "mta-sts." + name, Value: host, TTL: 3600},
+		)
+	}
+	if len(d.STS.ReportTo) > 0 {
+		out = append(out, Record{Type: "TXT", Name: "_smtp._tls." + name, Value: "v=TLSRPTv1; rua=mailto:" + strings.Join(d.STS.ReportTo, ",mailto:"), TTL: 3600})
 	}
 	return out
 }

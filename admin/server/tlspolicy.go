@@ -171,7 +171,14 @@ func (s *Server) validating(ctx context.Context, f *findings) {
 }
 
 func (s *Server) tlsDefaultOut(set *model.Settings) api.TLSDefaultOut {
-	return api.TLSDefaultOut{TLS: set.Queue.TLS, DANE: s.daneState(set)}
+	out := api.TLSDefaultOut{TLS: set.Queue.TLS, DANE: s.daneState(set), STS: "on"}
+	switch {
+	case set.Queue.TLS == "none":
+		out.STS = "off: no TLS (queue.tls)"
+	case !set.Queue.MTASTS:
+		out.STS = "off: mpctl delivery tls default set --mta-sts on"
+	}
+	return out
 }
 
 func (s *Server) tlsDefaultShow(context.Context, *Call, *op.None) (api.TLSDefaultOut, error) {
@@ -182,6 +189,7 @@ func (s *Server) tlsDefaultSet(ctx context.Context, c *Call, in *api.TLSDefaultS
 	_, err = s.changeSettings(ctx, c, func(set *model.Settings) error {
 		assign(&set.Queue.TLS, in.TLS)
 		assign(&set.Queue.DANE, in.DANE)
+		assign(&set.Queue.MTASTS, in.STS)
 		out = s.tlsDefaultOut(set)
 		return nil
 	})

@@ -225,7 +225,9 @@ var guidePages = map[string]func(t *testing.T, d *process, page string){
 	},
 	"tls.md": func(t *testing.T, d *process, page string) {
 		ca := newTestCA(t)
-		runGuide(t, d, page, fixtures(t, map[string]string{"ca.pem": ca.pem}), nil, nil)
+		runGuide(t, d, page, fixtures(t, map[string]string{"ca.pem": ca.pem}), nil, func(line string) string {
+			return strings.Replace(line, "autoconfig set", fmt.Sprintf("autoconfig set --port %d --http-port %d", 2443+d.offset, 2480+d.offset), 1)
+		})
 	},
 	"clients.md": func(t *testing.T, d *process, page string) {
 		d.carol(t)

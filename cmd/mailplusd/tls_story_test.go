@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -11,7 +12,10 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"math/big"
+	"net"
+	"net/http"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -246,5 +250,83 @@ func TestPostfixTLS(t *testing.T) {
 	out, err := exec.Command(finger, "-c", "-l", "secure", "-F", d.file("ca.pem", ca.pem), fmt.Sprintf("[127.0.0.1]:%d", 2525+d.offset), "mail.example.test").CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "Verified TLS connection established") {
 		t.Errorf("posttls-finger: %v\n%s", err, out)
+	}
+}
+
+// TestStoryMTASTS: another domain's policy is fetched, kept over a restart and obeyed; our own is
+// served and announced.
+func TestStoryMTASTS(t *testing.T) {
+	web, err := net.Listen("tcp", "127.45.0.1:443")
+	if err != nil {
+		t.Skipf("takes root, for port 443: %v", err)
+	}
+	d := newDaemon(t)
+	d.start()
+	ca := newTestCA(t)
+	_, _, cfg := ca.issue("mail.peer.example")
+	_, _, webCfg := ca.issue("mta-sts.peer.example")
+	peer, naked := startSmarthostAs(t, false, "", cfg), startSmarthostAs(t, false, "", nil)
+	srv := &http.Server{TLSConfig: webCfg, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		io.WriteString(w, "version: STSv1\nmode: enforce\nmx: mail.peer.example\nmax_age: 86400\n")
+	})}
+	go srv.ServeTLS(web, "", "")
+	t.Cleanup(func() { srv.Close() })
+	dns := resolver(t, peerZone+`mta-sts.peer.example. 60 IN A 127.45.0.1
+_mta-sts.peer.example. 60 IN TXT "v=STSv1; id=1;"
+`)
+	d.ok("config", "set", "queue.min-backoff=1", "queue.max-backoff=1", "network.resolvers="+dns, fmt.Sprintf("queue.port=%d", peer.port))
+	d.ok("delivery", "tls", "ca", "add", "test", "--cert", d.file("ca.pem", ca.pem))
+	d.submit("bob", "one@peer.example")
+	d.until("MTA-STS, TLS 1.3 TLS_", "log", "mail", "list", "--recipient", "one@peer.example", "-o", "wide")
+	d.stop()
+	srv.Close()
+	d.start()
+	d.ok("config", "set", fmt.Sprintf("queue.port=%d", naked.port))
+	d.submit("bob", "two@peer.example")
+	d.until("offers no STARTTLS; demanded by the MTA-STS policy of peer.example; to send all the same: mpctl delivery tls set peer.example --level may", "queue", "list", "-o", "json")
+	d.ok("delivery", "tls", "default", "set", "--mta-sts", "off")
+	d.has("off: mpctl delivery tls default set --mta-sts on", "delivery", "tls", "default", "show")
+	naked.wait(d, "bob@example.test > two@peer.example, , clear")
+
+	// The other way round.
+	d.fails(2, "outside", "domain", "mta-sts", "set", "example.test", "--max-age", "-1")
+	d.fails(2, "no address", "domain", "mta-sts", "set", "example.test", "--report-to", "nobody")
+	if _, errs, _ := d.mpctl("domain", "mta-sts", "set", "example.test", "--mode", "testing", "--report-to", "tls@example.test"); !strings.Contains(errs, "the HTTPS listener is off") || !strings.Contains(errs, "no certificate here is for mta-sts.example.test") {
+		t.Errorf("no word on why nobody finds the policy: %s", errs)
+	}
+	key, cert, _ := ca.issue("mail.example.test", "mta-sts.example.test")
+	d.ok("cert", "import", "own", "--cert", d.file("own.pem", cert), "--key-file", d.file("own.key", key), "--default", "on")
+	d.ok("service", "autoconfig", "set", "--enable", "on", "--port", fmt.Sprint(2443+d.offset), "--http-port", fmt.Sprint(2480+d.offset), "--yes")
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.cert)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", d.port(2443))
+	}}}
+	defer client.CloseIdleConnections()
+	resp, err := client.Get("https://mta-sts.example.test/.well-known/mta-sts.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _ := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if want := "version: STSv1\r\nmode: testing\r\nmx: mail.example.test\r\nmax_age: 604800\r\n"; string(text) != want || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
+		t.Errorf("%d %v\n%s", resp.StatusCode, resp.Header, text)
+	}
+	records := d.ok("domain", "dns-records", "example.test", "--address", "192.0.2.1", "-o", "csv")
+	id := regexp.MustCompile(`TXT,_mta-sts\.example\.test,v=STSv1; id=([0-9a-f]{20});`).FindStringSubmatch(records)
+	if id == nil || !strings.Contains(records, "TXT,_smtp._tls.example.test,v=TLSRPTv1; rua=mailto:tls@example.test") || !strings.Contains(records, "CNAME,mta-sts.example.test,mail.example.test") {
+		t.Fatalf("records:\n%s", records)
+	}
+	d.ok("config", "set", "network.resolvers="+resolver(t, "example.test. 60 IN MX 0 mail.example.test.\n_mta-sts.example.test. 60 IN TXT \"v=STSv1; id="+id[1]+";\"\n"))
+	d.has("the MTA-STS record is that of the policy (testing)", "check", "dns", "example.test")
+	d.ok("domain", "mta-sts", "set", "example.test", "--mode", "enforce")
+	d.has("is not that of the policy as it is now", "check", "dns", "example.test")
+	d.has("enforce", "domain", "mta-sts", "show", "example.test")
+	d.ok("domain", "mta-sts", "set", "example.test", "--mode", "off")
+	if resp, err := client.Get("https://mta-sts.example.test/.well-known/mta-sts.txt"); err != nil || resp.StatusCode != http.StatusNotFound {
+		t.Errorf("off, and %v %v", resp, err)
+	} else {
+		resp.Body.Close()
 	}
 }

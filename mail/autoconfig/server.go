@@ -40,7 +40,9 @@ type Server struct {
 	Hosts    func(domain string) bool // whether mail for the domain is received here
 	// Challenge gives the answer to an ACME server that asks by HTTP for a token; nil: there is none.
 	Challenge func(token string) (string, bool)
-	Log       *slog.Logger
+	// STS gives the MTA-STS policy of a domain (RFC 8461 §3.2); nil, or a nil result: it has none.
+	STS func(domain string) []byte
+	Log *slog.Logger
 }
 
 // Serve answers on a listener until it is closed; with redirect, it only sends clients to HTTPS.
@@ -147,6 +149,7 @@ const (
 	pathMozillaAt = "/mail/config-v1.1.xml" // on autoconfig.DOMAIN
 	pathOutlook   = "/autodiscover/autodiscover.xml"
 	pathApple     = "/email.mobileconfig"
+	pathSTS       = "/.well-known/mta-sts.txt" // on mta-sts.DOMAIN, for mail servers
 )
 
 func known(path string) bool {
@@ -159,6 +162,9 @@ func known(path string) bool {
 
 // answer looks at the path only: who asks doesn't matter.
 func (s *Server) answer(req *http.Request) *answer {
+	if req.URL.Path == pathSTS {
+		return s.sts(req)
+	}
 	path := strings.ToLower(req.URL.Path) // Outlook asks for /Autodiscover/Autodiscover.xml, too
 	if !known(path) {
 		return plain(http.StatusNotFound, "not found")
@@ -188,6 +194,23 @@ func (s *Server) answer(req *http.Request) *answer {
 	}
 	body, err := mozilla(domain, list)
 	return made(body, err, "text/xml; charset=utf-8", "")
+}
+
+// sts gives a domain's MTA-STS policy. It is found under the domain's own name for it only.
+func (s *Server) sts(req *http.Request) *answer {
+	if req.Method != http.MethodGet && req.Method != http.MethodHead {
+		a := plain(http.StatusMethodNotAllowed, "GET only")
+		a.header = "Allow: GET, HEAD\r\n"
+		return a
+	}
+	var text []byte
+	if domain, ok := strings.CutPrefix(strings.ToLower(strings.TrimSuffix(hostOf(req), ".")), "mta-sts."); ok && s.STS != nil {
+		text = s.STS(domain)
+	}
+	if text == nil {
+		return plain(http.StatusNotFound, "no MTA-STS policy")
+	}
+	return &answer{status: http.StatusOK, kind: "text/plain; charset=us-ascii", body: text}
 }
 
 func (s *Server) outlook(req *http.Request) *answer {

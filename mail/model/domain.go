@@ -14,6 +14,8 @@ type Domain struct {
 	Additional  []string `cbor:"add,omitempty" json:"additional"`    // further names with the same members
 	CatchAll    string   `cbor:"catchall,omitempty" json:"catchall"` // user who gets mail for unknown addresses
 	Created     int64    `cbor:"created" json:"created"`
+
+	STS DomainSTS `cbor:"sts,omitempty" json:"sts"`
 }
 
 // DefaultFormat makes the user name the local part.
@@ -49,6 +51,9 @@ func (d *Domain) Validate() error {
 		if err := ValidateDomainName("additional", a); err != nil {
 			return err
 		}
+	}
+	if err := d.STS.Validate(); err != nil {
+		return err
 	}
 	return ValidateFormat(d.Format)
 }

@@ -108,6 +108,7 @@ type Queue struct {
 	Concurrency    int    `cbor:"conc" key:"concurrency" min:"1" max:"1000" help:"connections to all destinations at a time"`
 	Port           int    `cbor:"port" key:"port" min:"1" max:"65535" help:"TCP port of other mail servers; other than 25 only for tests"`
 	TLS            string `cbor:"tls" key:"tls" enum:"may,none" help:"STARTTLS towards other servers without a policy of their own"`
+	MTASTS         bool   `cbor:"sts" key:"mta-sts" help:"hold other servers to their domains' MTA-STS policies (RFC 8461)"`
 	DANE           bool   `cbor:"dane" key:"dane" help:"hold other servers to their TLSA records (RFC 7672), where a DNS server that validates is trusted"`
 }
 
@@ -170,7 +171,7 @@ func DefaultSettings() Settings {
 			ConnectionLimit: 10000, PerAddressLimit: 5000, FQDNSender: true,
 			ClientConns: 50, ClientMessages: 100, ClientRate: 100,
 		},
-		Queue:   Queue{LifetimeHours: 120, MinBackoffSec: 300, MaxBackoffSec: 14400, PerDestination: 5, Concurrency: 50, Port: 25, TLS: "may", DANE: true},
+		Queue:   Queue{LifetimeHours: 120, MinBackoffSec: 300, MaxBackoffSec: 14400, PerDestination: 5, Concurrency: 50, Port: 25, TLS: "may", DANE: true, MTASTS: true},
 		Relay:   Relay{Mode: RelayDirect, Port: 25, TLS: RelayStartTLS},
 		Certs:   DefaultCerts(),
 		Login:   Login{MaxFailures: 10, WindowMinutes: 15, LockMinutes: 15, MinPassword: 8},

@@ -52,6 +52,8 @@ var (
 	TLSPolicies = &Table[model.TLSPolicy]{ID: 26, Name: "TLS policy", Key: func(p *model.TLSPolicy) string { return p.Domain }}
 	TrustedCAs  = &Table[model.TrustedCA]{ID: 27, Name: "trusted CA", Key: func(c *model.TrustedCA) string { return c.Name }}
 
+	STSPolicies = &Table[model.STSPolicy]{ID: 28, Name: "MTA-STS policy", Class: ClassUser, Key: func(p *model.STSPolicy) string { return p.Domain }}
+
 	Epochs       = &Table[Epoch]{ID: 13, Name: "epoch", Class: ClassPair, Key: func(e *Epoch) string { return string(be64(nil, e.Epoch)) }}
 	MergeReports = &Table[MergeReport]{ID: 14, Name: "merge report", Class: ClassPair, Key: func(r *MergeReport) string { return r.ID }}
 )
@@ -62,7 +64,7 @@ const pairRow = "pair"
 // tables lists them for code that finds a table by its number.
 var tables = []anyTable{
 	Settings, Users, Groups, Domains, DomainUsers, Aliases, Certificates, Tokens, Licenses, AdminLog, Sequences, Pairs, Epochs, MergeReports,
-	RelayRules, TrustedServers, RelayDomains, DKIM, AutoForwards, AutoReplies, AutoBCCs, ACMEAccounts, ACMEChallenges, IssuedCerts, TLSPolicies, TrustedCAs,
+	RelayRules, TrustedServers, RelayDomains, DKIM, AutoForwards, AutoReplies, AutoBCCs, ACMEAccounts, ACMEChallenges, IssuedCerts, TLSPolicies, TrustedCAs, STSPolicies,
 }
 
 // anyTable is a table whatever its rows.
