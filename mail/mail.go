@@ -24,6 +24,7 @@ import (
 	"mailplusd/mail/model"
 	"mailplusd/mail/pop3d"
 	"mailplusd/mail/queue"
+	"mailplusd/mail/remote"
 	"mailplusd/mail/search"
 	"mailplusd/mail/sender"
 	"mailplusd/mail/smtpd"
@@ -78,6 +79,9 @@ type Server struct {
 	Search    *search.Index
 
 	local    *localNetwork
+	outgoing *remote.Client // DNS as deliveries see it
+	reports  tlsReports
+	node     func() (uint16, bool)
 	log      *slog.Logger
 	leading  func() bool
 	ready    func() bool
@@ -97,7 +101,7 @@ type Server struct {
 
 // New puts the server together; Start opens it to the world.
 func New(o Options) (*Server, error) {
-	s := &Server{State: o.State, Bodies: o.Bodies, log: o.Log, leading: o.Leading, ready: o.Ready, hold: o.Hold, steer: o.Steer, local: &localNetwork{bind: o.Bind}}
+	s := &Server{State: o.State, Bodies: o.Bodies, log: o.Log, leading: o.Leading, ready: o.Ready, hold: o.Hold, steer: o.Steer, node: o.Node, local: &localNetwork{bind: o.Bind}}
 	if s.ready == nil {
 		s.ready = func() bool { return true }
 	}
@@ -179,6 +183,7 @@ func (s *Server) Start() {
 	}()
 	s.wg.Go(func() { s.Search.Run(s.ctx) })
 	s.wg.Go(func() { s.Certs.Run(s.ctx) })
+	s.wg.Go(s.reporting)
 }
 
 // reload brings what follows from rows up to date.

@@ -32,6 +32,7 @@ func (s *Server) newQueue(node func() (uint16, bool)) {
 		Validates: func(server string) bool { return Validates(s.State.Current(), server) },
 		UseDANE:   func() bool { return s.State.Current().Queue.DANE },
 	}
+	client.Tried, s.outgoing = s.countTLS, client
 	client.STS = s.stsPolicy(s.newSTS(client))
 	s.Queue = &queue.Queue{
 		State: s.State, Remote: client, Route: s.route, Leading: s.leading, Node: node, MailLog: s.MailLog, Log: s.log, Now: time.Now, Notify: s.notify,

@@ -23,7 +23,7 @@ var All = []op.Any{
 	PostmasterShow, PostmasterEnable, PostmasterDisable, PostmasterAdd, PostmasterDelete,
 	RelayShow, RelaySet, RelayRuleAdd, RelayRuleList, RelayRuleShow, RelayRuleSet, RelayRuleDelete,
 	TrustedAdd, TrustedList, TrustedSet, TrustedDelete, RelayDomainAdd, RelayDomainList, RelayDomainSet, RelayDomainDelete,
-	TLSPolicyList, TLSPolicyShow, TLSPolicySet, TLSPolicyDelete, TLSDefaultShow, TLSDefaultSet, TrustedCAAdd, TrustedCAList, TrustedCADelete,
+	TLSPolicyList, TLSPolicyShow, TLSPolicySet, TLSPolicyDelete, TLSDefaultShow, TLSDefaultSet, TrustedCAAdd, TrustedCAList, TrustedCADelete, TLSReportList, TLSReportSend,
 	QueueList, QueueShow, QueueResend, QueueHold, QueueRelease, QueueClear, QueueDelete, QueueStats,
 	LogMailList, LogMailExport, LogFollow, AdminLogList,
 	CertList, CertShow, CertImport, CertOrder, CertRenew, CertSet, CertDelete, CertACMEShow, CertACMESet,

@@ -48,16 +48,18 @@ type TrustedCAIn struct {
 
 // TLSDefaultOut is how mail to destinations without a policy is protected.
 type TLSDefaultOut struct {
-	TLS  string `json:"tls" col:"TLS"`   // may or none
-	DANE string `json:"dane" col:"DANE"` // on, or why it is off
-	STS  string `json:"mta_sts" col:"MTA-STS"`
+	TLS     string `json:"tls" col:"TLS"`   // may or none
+	DANE    string `json:"dane" col:"DANE"` // on, or why it is off
+	STS     string `json:"mta_sts" col:"MTA-STS"`
+	Reports bool   `json:"reports" col:"REPORTS"` // are sent
 }
 
 // TLSDefaultSetIn changes what is given.
 type TLSDefaultSetIn struct {
-	TLS  *string `json:"tls" flag:"tls" enum:"may,none" help:"may: encrypted when the other server offers it; none: in clear"`
-	STS  *bool   `json:"mta_sts" flag:"mta-sts" help:"hold servers to their domains' MTA-STS policies"`
-	DANE *bool   `json:"dane" flag:"dane" help:"hold servers to their TLSA records, where a DNS server that validates is trusted (mpctl net dns set --dnssec)"`
+	TLS     *string `json:"tls" flag:"tls" enum:"may,none" help:"may: encrypted when the other server offers it; none: in clear"`
+	Reports *bool   `json:"reports" flag:"reports" help:"send each domain that asks for it a report a day on how TLS towards it went (RFC 8460)"`
+	STS     *bool   `json:"mta_sts" flag:"mta-sts" help:"hold servers to their domains' MTA-STS policies"`
+	DANE    *bool   `json:"dane" flag:"dane" help:"hold servers to their TLSA records, where a DNS server that validates is trusted (mpctl net dns set --dnssec)"`
 }
 
 // TLS towards other servers.

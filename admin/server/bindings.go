@@ -203,6 +203,8 @@ func (s *Server) bindTLS() {
 	bind(s, api.TLSDefaultSet, s.tlsDefaultSet)
 	bind(s, api.TrustedCAAdd, s.trustedCAAdd)
 	bind(s, api.TrustedCAList, s.trustedCAList)
+	bind(s, api.TLSReportList, s.tlsReportList)
+	bind(s, api.TLSReportSend, s.tlsReportSend)
 	bind(s, api.TrustedCADelete, s.trustedCADelete)
 }
 

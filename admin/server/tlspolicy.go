@@ -171,7 +171,7 @@ func (s *Server) validating(ctx context.Context, f *findings) {
 }
 
 func (s *Server) tlsDefaultOut(set *model.Settings) api.TLSDefaultOut {
-	out := api.TLSDefaultOut{TLS: set.Queue.TLS, DANE: s.daneState(set), STS: "on"}
+	out := api.TLSDefaultOut{TLS: set.Queue.TLS, DANE: s.daneState(set), STS: "on", Reports: set.Queue.TLSReports}
 	switch {
 	case set.Queue.TLS == "none":
 		out.STS = "off: no TLS (queue.tls)"
@@ -190,11 +190,15 @@ func (s *Server) tlsDefaultSet(ctx context.Context, c *Call, in *api.TLSDefaultS
 		assign(&set.Queue.TLS, in.TLS)
 		assign(&set.Queue.DANE, in.DANE)
 		assign(&set.Queue.MTASTS, in.STS)
+		assign(&set.Queue.TLSReports, in.Reports)
 		out = s.tlsDefaultOut(set)
 		return nil
 	})
 	if err == nil && out.TLS == "none" && in.TLS != nil {
 		c.Warn("mail to other servers goes in clear, whatever they offer, unless a policy says otherwise")
+	}
+	if err == nil && in.Reports != nil && *in.Reports {
+		c.Warn("reports come from postmaster@%s and count with their receivers only if they bear a DKIM signature of that domain (RFC 8460 §3)", s.mail.State.Current().System.Domain)
 	}
 	return out, err
 }

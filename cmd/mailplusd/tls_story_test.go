@@ -330,3 +330,53 @@ _mta-sts.peer.example. 60 IN TXT "v=STSv1; id=1;"
 		resp.Body.Close()
 	}
 }
+
+// TestStoryTLSReport: what happens to TLS towards a domain that asks for reports is counted and sent to it.
+func TestStoryTLSReport(t *testing.T) {
+	d := newDaemon(t)
+	d.start()
+	_, _, cfg := newTestCA(t).issue("mail.peer.example")
+	peer, naked := startSmarthostAs(t, false, "", cfg), startSmarthostAs(t, false, "", nil)
+	dns := resolver(t, peerZone+`_smtp._tls.peer.example. 60 IN TXT "v=TLSRPTv1; rua=mailto:alice@example.test,https://peer.example/v1"
+quiet.example. 60 IN MX 10 mail.peer.example.
+`)
+	d.ok("config", "set", "queue.min-backoff=1", "queue.max-backoff=1", "network.resolvers="+dns, fmt.Sprintf("queue.port=%d", peer.port))
+	d.fails(3, "reports on TLS are off", "delivery", "tls", "report", "send")
+	if _, errs, _ := d.mpctl("delivery", "tls", "default", "set", "--reports", "on"); !strings.Contains(errs, "DKIM signature") {
+		t.Errorf("no word on what reports need: %s", errs)
+	}
+	d.submit("bob", "one@peer.example")
+	d.submit("bob", "one@quiet.example")
+	peer.wait(d, "bob@example.test > one@peer.example, , tls")
+	peer.wait(d, "bob@example.test > one@quiet.example, , tls")
+	d.ok("config", "set", fmt.Sprintf("queue.port=%d", naked.port))
+	d.submit("bob", "two@peer.example")
+	// The connection to the first server is kept for a moment, and only new ones count.
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		if out := d.ok("delivery", "tls", "report", "list", "-o", "csv"); strings.Contains(out, "peer.example,no-policy-found,starttls-not-supported,") {
+			if strings.Contains(out, "quiet.example") || !strings.Contains(out, "peer.example,no-policy-found,success,1,") {
+				t.Errorf("counted:\n%s", out)
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the server without TLS is not counted")
+		}
+		d.submit("bob", "more@peer.example")
+	}
+	d.has("1", "delivery", "tls", "report", "send")
+	d.until("Report Domain", "log", "mail", "list", "--recipient", "alice@example.test", "--search", "Report Domain: peer.example Submitter: example.test", "-o", "json")
+	im := d.imap("alice")
+	if _, err := im.Select("INBOX", nil).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	text := d.body(im, 1)
+	for _, want := range []string{"TLS-Report-Domain: peer.example", "report-type=\"tlsrpt\"", "Content-Type: application/tlsrpt+gzip", "From: <postmaster@example.test>"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the report lacks %q:\n%s", want, text)
+		}
+	}
+	if out := d.ok("delivery", "tls", "report", "list", "-o", "csv"); strings.Contains(out, "peer.example") {
+		t.Errorf("sent, and still counted:\n%s", out)
+	}
+}

@@ -137,8 +137,9 @@ var nouns = map[string]string{
 	"relay": "mail through other servers and for them", "relay rule": "hosts for some recipients or senders", "relay trusted": "servers that may send without login",
 	"relay domain": "domains whose mail is taken for their own server", "delivery sender-policy": "which senders are taken", "delivery connection-policy": "which clients may hand in mail", "delivery block": "clients that are refused for a while", "delivery postmaster": "who elsewhere gets system mail", "net dns": "DNS servers that are asked",
 	"delivery tls": "TLS towards other servers", "delivery tls default": "TLS towards servers without a policy", "delivery tls ca": "who is trusted to sign other servers' certificates",
-	"domain mta-sts": "the MTA-STS policy of a hosted domain",
-	"net interface": "network interfaces", "net lan": "what counts as the local network",
+	"domain mta-sts":      "the MTA-STS policy of a hosted domain",
+	"delivery tls report": "reports to other domains on TLS",
+	"net interface":       "network interfaces", "net lan": "what counts as the local network",
 	"token": "login tokens and client certificates of the TLS admin listener", "mail": "a mail to try the server with", "service interface": "where the services listen",
 }
 

@@ -109,6 +109,7 @@ type Queue struct {
 	Port           int    `cbor:"port" key:"port" min:"1" max:"65535" help:"TCP port of other mail servers; other than 25 only for tests"`
 	TLS            string `cbor:"tls" key:"tls" enum:"may,none" help:"STARTTLS towards other servers without a policy of their own"`
 	MTASTS         bool   `cbor:"sts" key:"mta-sts" help:"hold other servers to their domains' MTA-STS policies (RFC 8461)"`
+	TLSReports     bool   `cbor:"rpt" key:"tls-reports" help:"count how TLS towards other servers goes, and send each domain that asks for it a report a day (RFC 8460)"`
 	DANE           bool   `cbor:"dane" key:"dane" help:"hold other servers to their TLSA records (RFC 7672), where a DNS server that validates is trusted"`
 }
 

@@ -54,6 +54,9 @@ var (
 
 	STSPolicies = &Table[model.STSPolicy]{ID: 28, Name: "MTA-STS policy", Class: ClassUser, Key: func(p *model.STSPolicy) string { return p.Domain }}
 
+	TLSReports = &Table[model.TLSReport]{ID: 29, Name: "TLS report", Class: ClassUser, // a row a node, so that a merge finds no conflict
+		Key: func(r *model.TLSReport) string { return fmt.Sprintf("%s/%s/%d", r.Day, r.Domain, r.Node) }}
+
 	Epochs       = &Table[Epoch]{ID: 13, Name: "epoch", Class: ClassPair, Key: func(e *Epoch) string { return string(be64(nil, e.Epoch)) }}
 	MergeReports = &Table[MergeReport]{ID: 14, Name: "merge report", Class: ClassPair, Key: func(r *MergeReport) string { return r.ID }}
 )
@@ -64,7 +67,7 @@ const pairRow = "pair"
 // tables lists them for code that finds a table by its number.
 var tables = []anyTable{
 	Settings, Users, Groups, Domains, DomainUsers, Aliases, Certificates, Tokens, Licenses, AdminLog, Sequences, Pairs, Epochs, MergeReports,
-	RelayRules, TrustedServers, RelayDomains, DKIM, AutoForwards, AutoReplies, AutoBCCs, ACMEAccounts, ACMEChallenges, IssuedCerts, TLSPolicies, TrustedCAs, STSPolicies,
+	RelayRules, TrustedServers, RelayDomains, DKIM, AutoForwards, AutoReplies, AutoBCCs, ACMEAccounts, ACMEChallenges, IssuedCerts, TLSPolicies, TrustedCAs, STSPolicies, TLSReports,
 }
 
 // anyTable is a table whatever its rows.
