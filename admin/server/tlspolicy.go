@@ -198,7 +198,10 @@ func (s *Server) tlsDefaultSet(ctx context.Context, c *Call, in *api.TLSDefaultS
 		c.Warn("mail to other servers goes in clear, whatever they offer, unless a policy says otherwise")
 	}
 	if err == nil && in.Reports != nil && *in.Reports {
-		c.Warn("reports come from postmaster@%s and count with their receivers only if they bear a DKIM signature of that domain (RFC 8460 §3)", s.mail.State.Current().System.Domain)
+		domain := s.mail.State.Current().System.Domain
+		if keys, kerr := getDKIM(s.mail.State, domain); kerr != nil || len(keys.Signing()) == 0 {
+			c.Warn("reports come from postmaster@%s, and their receivers ignore them without a DKIM signature of that domain (RFC 8460 §3): mpctl domain dkim enable %s", domain, domain)
+		}
 	}
 	return out, err
 }
