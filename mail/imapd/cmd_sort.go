@@ -128,28 +128,37 @@ func (ss *session) doThread(p *imapparse.Parser, uid bool) error {
 	return ss.announce(uid)
 }
 
-// putThread writes a thread: messages one after the other, and a list for each where it forks.
+// putThread writes a thread: messages one after the other, and a list for each where it forks. A
+// thread may be as deep as the mailbox is large, so it goes down without recursion.
 func (ss *session) putThread(t *order.Thread, uid bool) {
-	ss.buf = append(ss.buf, '(')
-	for first := true; ; first = false {
-		if t.Item != nil {
-			if !first {
-				ss.buf = append(ss.buf, ' ')
+	stack := []*order.Thread{t} // nil closes a list
+	for len(stack) > 0 {
+		t, stack = stack[len(stack)-1], stack[:len(stack)-1]
+		if t == nil {
+			ss.buf = append(ss.buf, ')')
+			continue
+		}
+		ss.buf = append(ss.buf, '(')
+		for first := true; ; first = false {
+			if t.Item != nil {
+				if !first {
+					ss.buf = append(ss.buf, ' ')
+				}
+				ss.putInt(int64(ss.number(t.Item.Index, uid)))
 			}
-			ss.putInt(int64(ss.number(t.Item.Index, uid)))
+			if len(t.Children) != 1 {
+				break
+			}
+			t = t.Children[0]
 		}
-		if len(t.Children) != 1 {
-			break
+		if len(t.Children) > 0 && t.Item != nil {
+			ss.buf = append(ss.buf, ' ')
 		}
-		t = t.Children[0]
+		stack = append(stack, nil)
+		for i := len(t.Children) - 1; i >= 0; i-- {
+			stack = append(stack, t.Children[i])
+		}
 	}
-	if len(t.Children) > 0 && t.Item != nil {
-		ss.buf = append(ss.buf, ' ')
-	}
-	for _, c := range t.Children {
-		ss.putThread(c, uid)
-	}
-	ss.buf = append(ss.buf, ')')
 }
 
 // fields are what an order needs of a message: a bit for each order.By.
@@ -166,6 +175,7 @@ func (f fields) has(by order.By) bool { return f&(1<<by) != 0 }
 func (ss *session) items(list []int, need fields) ([]order.Item, error) {
 	out := make([]order.Item, 0, len(list))
 	f := fetch{ss: ss}
+	used := 0 // octets of References
 	for len(list) > 0 {
 		n := min(len(list), fetchChunk)
 		if need&needMeta != 0 {
@@ -184,6 +194,7 @@ func (ss *session) items(list []int, need fields) ([]order.Item, error) {
 				if err := ss.describe(&it, raw, need); err != nil {
 					return nil, err
 				}
+				used = boundReferences(&it, used)
 			}
 			out = append(out, it)
 		}
@@ -266,4 +277,19 @@ func (ss *session) describeThread(it *order.Item, meta *message.Meta, env *messa
 		}
 	}
 	return nil
+}
+
+// maxReferences bounds the message IDs, in octets, that a THREAD holds in memory at a time.
+const maxReferences = 64 << 20
+
+// boundReferences keeps of what a message refers to only the last, its parent, when the mailbox has
+// had more References than are held in memory. used: octets of the messages before.
+func boundReferences(it *order.Item, used int) int {
+	for _, id := range it.References {
+		used += len(id) + 16
+	}
+	if n := len(it.References); n > 1 && used > maxReferences {
+		it.References = []string{strings.Clone(it.References[n-1])} // the others go
+	}
+	return used
 }

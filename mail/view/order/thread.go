@@ -11,6 +11,8 @@ type Thread struct {
 	Item     *Item
 	Children []*Thread
 	parent   *Thread
+	top      *Thread // further up in the same tree, see linker; nil: a root
+	at       int     // which message it is, from 0
 }
 
 // OrderedSubject threads by base subject alone (RFC 5256 §3, ORDEREDSUBJECT): the oldest message
@@ -38,116 +40,145 @@ func bySent(items []Item) {
 
 // References threads by who answers whom (RFC 5256 §3, REFERENCES).
 func References(items []Item) []*Thread {
-	root := &Thread{}
-	nodes := link(items)
-	for _, t := range nodes {
+	var roots []*Thread
+	for _, t := range link(items) {
 		if t.parent == nil {
-			t.parent = root
-			root.Children = append(root.Children, t)
+			roots = append(roots, t)
 		}
 	}
-	root.Children = prune(root.Children, true)
-	for _, t := range root.Children {
-		t.parent = root
+	roots = prune(roots)
+	for _, t := range roots {
 		if t.Item == nil {
 			sortSiblings(t.Children)
 		}
 	}
-	sortSiblings(root.Children)
-	root.Children = gather(root.Children)
-	sortAll(root)
-	return root.Children
+	sortSiblings(roots)
+	roots = gather(roots)
+	sortAll(roots)
+	return roots
 }
 
-// link is step 1: parents and children by message IDs. A message that isn't there is a node without Item.
+// link is step 1: parents and children by message IDs. A message that isn't there is a node without
+// Item. A parent is given once and never taken away again, so that no order of messages, and no
+// References made up to do harm, makes it slow: first every message gets the parent that it names
+// itself, then what its References say about others counts for those who have not spoken: messages
+// that aren't there, and earlier ones without References.
 func link(items []Item) []*Thread {
-	byID := make(map[string]*Thread, len(items))
-	nodes := make([]*Thread, 0, len(items))
-	slab := make([]Thread, len(items)) // one piece of memory for most of them
-	add := func(id string) *Thread {
-		if len(slab) == 0 {
-			slab = make([]Thread, 64)
-		}
-		t := &slab[0]
-		slab = slab[1:]
-		if nodes = append(nodes, t); id != "" {
-			byID[id] = t
-		}
-		return t
-	}
+	l := linker{byID: make(map[string]*Thread, len(items)), nodes: make([]*Thread, 0, len(items)), slab: make([]Thread, len(items))}
+	return l.link(items)
+}
+
+func (l *linker) link(items []Item) []*Thread {
 	own := make([]*Thread, len(items))
 	for i := range items {
 		it := &items[i]
-		t := byID[it.ID]
+		t := l.byID[it.ID]
 		if it.ID == "" || t != nil { // none, or that of another message: one of its own
-			t = add("")
+			t = l.add("")
 		} else {
-			t = add(it.ID)
+			t = l.add(it.ID)
 		}
-		t.Item, own[i] = it, t
+		t.Item, t.at, own[i] = it, i, t
+	}
+	for i := range items {
+		if refs := items[i].References; len(refs) > 0 {
+			l.attach(own[i], l.node(refs[len(refs)-1]))
+		}
 	}
 	for i := range items {
 		var last *Thread
 		for _, id := range items[i].References {
-			t := byID[id]
-			if t == nil {
-				t = add(id)
-			}
-			if last != nil && t.parent == nil {
-				t.attach(last)
+			t := l.node(id)
+			if last != nil && (t.Item == nil || t.at < i) {
+				l.attach(t, last)
 			}
 			last = t
 		}
-		own[i].parent.detach(own[i])
-		if last != nil {
-			own[i].attach(last)
-		}
 	}
-	return nodes
+	return l.nodes
 }
 
-// attach makes t a child of p, unless p is t or below it.
-func (t *Thread) attach(p *Thread) {
-	if p == t {
+// linker makes a forest. It knows the root of every node without walking through the forest: top
+// leads to a node further up, and each search makes the ways that it went shorter.
+type linker struct {
+	byID  map[string]*Thread
+	nodes []*Thread
+	slab  []Thread // one piece of memory for most of them
+	steps int      // how often top was followed, for the test that bounds it
+}
+
+func (l *linker) node(id string) *Thread {
+	if t := l.byID[id]; t != nil {
+		return t
+	}
+	return l.add(id)
+}
+
+func (l *linker) add(id string) *Thread {
+	if len(l.slab) == 0 {
+		l.slab = make([]Thread, 64)
+	}
+	t := &l.slab[0]
+	l.slab = l.slab[1:]
+	if l.nodes = append(l.nodes, t); id != "" {
+		l.byID[id] = t
+	}
+	return t
+}
+
+// attach makes t a child of p, unless t has a parent or p is t or below it.
+func (l *linker) attach(t, p *Thread) {
+	if t.parent != nil {
 		return
 	}
-	if len(t.Children) > 0 {
-		for a := p.parent; a != nil; a = a.parent {
-			if a == t {
-				return
-			}
-		}
+	root := l.root(p)
+	if root == t {
+		return
 	}
-	t.parent = p
+	t.parent, t.top = p, root
 	p.Children = append(p.Children, t)
 }
 
-// detach takes a child away from t, which may be nil.
-func (t *Thread) detach(child *Thread) {
-	if t == nil {
-		return
-	}
-	child.parent = nil
-	// its last children are the newest: what is detached was mostly put there lately
-	for i := len(t.Children) - 1; i >= 0; i-- {
-		if t.Children[i] == child {
-			t.Children = slices.Delete(t.Children, i, i+1)
-			return
+// root finds the root of the tree that t is in.
+func (l *linker) root(t *Thread) *Thread {
+	for l.steps++; t.top != nil; l.steps++ {
+		if t.top.top != nil {
+			t.top = t.top.top
 		}
+		t = t.top
 	}
+	return t
 }
 
 // prune is step 3: nodes without a message go; their children take their place, at the top only
-// an only child.
-func prune(list []*Thread, top bool) []*Thread {
-	out := make([]*Thread, 0, len(list))
-	for _, t := range list {
-		t.Children = prune(t.Children, false)
+// an only child. It goes down without recursion: a thread may be as deep as there are messages.
+func prune(roots []*Thread) []*Thread {
+	type visit struct{ t, keeper *Thread } // keeper: the nearest node above that stays
+	out := make([]*Thread, 0, len(roots))
+	var stack []visit
+	open := func(t, keeper *Thread) {
+		for _, c := range t.Children {
+			stack = append(stack, visit{c, keeper})
+		}
+		t.Children = t.Children[:0]
+	}
+	for _, root := range roots {
+		open(root, root)
+		for len(stack) > 0 {
+			v := stack[len(stack)-1]
+			stack = stack[:len(stack)-1]
+			if v.t.Item == nil {
+				open(v.t, v.keeper)
+				continue
+			}
+			open(v.t, v.t)
+			v.keeper.Children = append(v.keeper.Children, v.t)
+		}
 		switch {
-		case t.Item != nil, top && len(t.Children) > 1:
-			out = append(out, t)
+		case root.Item != nil || len(root.Children) > 1:
+			out = append(out, root)
 		default:
-			out = append(out, t.Children...)
+			out = append(out, root.Children...)
 		}
 	}
 	return out
@@ -168,12 +199,17 @@ func sortSiblings(list []*Thread) {
 	})
 }
 
-// sortAll is step 6: siblings by date at every level, from the bottom up.
-func sortAll(t *Thread) {
-	for _, c := range t.Children {
-		sortAll(c)
+// sortAll is step 6: siblings by date at every level. Below the top every node is a message, so that
+// the order of the levels doesn't matter; the top comes last, where a node without a message is as
+// old as its first child.
+func sortAll(roots []*Thread) {
+	stack := slices.Clone(roots)
+	for len(stack) > 0 {
+		t := stack[len(stack)-1]
+		stack = append(stack[:len(stack)-1], t.Children...)
+		sortSiblings(t.Children)
 	}
-	sortSiblings(t.Children)
+	sortSiblings(roots)
 }
 
 // gather is step 5: threads with the same subject become one.
