@@ -74,6 +74,7 @@ func (ss *session) searchAll(key *imapparse.Key) (found []int, modseq uint64, er
 		ss.useCondstore()
 	}
 	s := search{ss: ss, n: len(ss.view.Messages), largest: uint32(ss.view.Largest()), now: time.Now().Unix()}
+	defer s.done()
 	for i := range ss.view.Messages {
 		m := &ss.view.Messages[i]
 		if m.Gone {
@@ -176,44 +177,49 @@ type search struct {
 	largest uint32
 	now     int64
 	sets    map[*imapparse.Key]uidRanges
+	needles map[*imapparse.Key]string // folded
 	i       int
 	m       *view.Message
-	raw     []byte
-	root    *message.Part
-	words   *message.Words // of the message in hand, nil: not yet
+	o       *opened        // the message in hand, nil: not yet
+	words   *message.Words // of it, nil: not yet
+	metas   metas
 	found   map[*imapparse.Key]*fts.Found
 }
 
 func (s *search) load(i int, m *view.Message) {
-	s.i, s.m, s.raw, s.root, s.words = i, m, nil, nil, nil
+	s.done()
+	s.i, s.m, s.words = i, m, nil
 }
 
-// open reads and parses the message. A message that is gone or damaged matches nothing.
+// done lets go of the message in hand.
+func (s *search) done() {
+	if s.o != nil {
+		s.o.close()
+		s.o = nil
+	}
+}
+
+// open maps and parses the message: a large one is never held in memory. A message that is gone or
+// damaged matches nothing.
 func (s *search) open() (bool, error) {
-	if s.root != nil {
+	if s.o != nil {
 		return true, nil
 	}
-	st, err := s.ss.srv.Store.Message(s.ss.view.Mailbox.ID, s.m.UID)
-	if errors.Is(err, store.ErrNotFound) {
-		return false, nil
+	f := fetch{ss: s.ss, body: true}
+	o, err := f.open(s.m.UID)
+	if err == nil {
+		if _, _, err = o.parsed(); err != nil {
+			o.close()
+		}
 	}
-	if err != nil {
-		return false, err
-	}
-	b, err := s.ss.srv.Store.Body(st.Body)
 	var ce *segment.CorruptError
-	if errors.As(err, &ce) || errors.Is(err, segment.ErrNotFound) {
+	switch {
+	case errors.Is(err, store.ErrNotFound), errors.As(err, &ce), errors.Is(err, segment.ErrNotFound):
 		return false, nil
-	}
-	if err != nil {
+	case err != nil:
 		return false, err
 	}
-	defer b.Close()
-	o := opened{body: b}
-	if s.raw, err = o.bytes(); err != nil {
-		return false, err
-	}
-	s.root = message.Walk(s.raw, message.DefaultLimits()).Root
+	s.o = o
 	return true, nil
 }
 

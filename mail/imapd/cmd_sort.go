@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -265,10 +266,16 @@ func (ss *session) describeThread(it *order.Item, meta *message.Meta, env *messa
 	if meta.NoReferences {
 		s := search{ss: ss}
 		s.load(it.Index, &ss.view.Messages[it.Index])
-		if ok, err := s.open(); err != nil {
+		defer s.done()
+		err := guard(func() error {
+			ok, err := s.open()
+			if ok {
+				it.References = message.MessageIDs(s.o.root.Header.Get("References"))
+			}
 			return err
-		} else if ok {
-			it.References = message.MessageIDs(s.root.Header.Get("References"))
+		})
+		if err != nil && !errors.Is(err, errFault) {
+			return err
 		}
 	}
 	if len(it.References) == 0 {

@@ -58,15 +58,6 @@ func (o *opened) parsed() ([]byte, *message.Part, error) {
 	return o.raw, o.root, nil
 }
 
-// bytes reads the whole message into memory, to be kept longer than it is open.
-func (o *opened) bytes() ([]byte, error) {
-	raw := make([]byte, o.body.Size())
-	if _, err := o.body.ReadAt(raw, 0); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	return raw, nil
-}
-
 // errFault is a mapped message that the disk doesn't give.
 var errFault = errors.New("the message can't be read from the disk")
 

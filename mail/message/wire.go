@@ -16,6 +16,9 @@ type Meta struct {
 	HeaderSize    int    // octets up to and with the empty line
 	References    []byte // message IDs of References, without brackets, separated by spaces
 	NoReferences  bool   // stored by a version that kept no References: look into the message
+	// Whole has a bit for each field of the ENVELOPE (1<<EnvSubject) that tells all there is to
+	// know of the header: it has no second field of this name, and of one with addresses none at all.
+	Whole uint16
 }
 
 const metaVersion = 1
@@ -24,7 +27,11 @@ const metaVersion = 1
 func EncodeMeta(b []byte, m *Meta) []byte {
 	b = append(b, metaVersion)
 	b = binary.AppendUvarint(b, uint64(m.HeaderSize))
-	fields := [][]byte{m.Envelope, m.BodyStructure, m.Body, m.References}
+	var whole []byte
+	if m.Whole != 0 {
+		whole = binary.AppendUvarint(nil, uint64(m.Whole))
+	}
+	fields := [][]byte{m.Envelope, m.BodyStructure, m.Body, m.References, whole}
 	if m.NoReferences {
 		fields = fields[:3]
 	}
@@ -48,9 +55,10 @@ func DecodeMeta(b []byte) (m Meta, err error) {
 		return m, errMeta
 	}
 	m.HeaderSize, b = int(size), b[n:]
-	for i, f := range []*[]byte{&m.Envelope, &m.BodyStructure, &m.Body, &m.References} {
-		if i == 3 && len(b) == 0 { // the fields behind Body came later
-			m.NoReferences = true
+	var whole []byte
+	for i, f := range []*[]byte{&m.Envelope, &m.BodyStructure, &m.Body, &m.References, &whole} {
+		if i >= 3 && len(b) == 0 { // the fields behind Body came later
+			m.NoReferences = i == 3
 			break
 		}
 		l, n := binary.Uvarint(b)
@@ -58,6 +66,9 @@ func DecodeMeta(b []byte) (m Meta, err error) {
 			return m, errMeta
 		}
 		*f, b = b[n:n+int(l)], b[n+int(l):]
+	}
+	if bits, n := binary.Uvarint(whole); n > 0 {
+		m.Whole = uint16(bits)
 	}
 	return m, nil
 }
@@ -75,7 +86,25 @@ func Summarize(prefix, raw []byte, lim Limits) Meta {
 		Body:          appendStructure(nil, t.Root, false),
 		HeaderSize:    len(prefix) + t.Root.BodyStart,
 		References:    references(&h),
+		Whole:         wholeFields(&h),
 	}
+}
+
+// envelopeNames are the header fields that an ENVELOPE is made of.
+var envelopeNames = [envFields]string{"Date", "Subject", "From", "Sender", "Reply-To", "To", "Cc", "Bcc", "In-Reply-To", "Message-ID"}
+
+func wholeFields(h *Header) (bits uint16) {
+	if h.Truncated {
+		return 0
+	}
+	for i, name := range envelopeNames {
+		n := h.Count(name)
+		text := i == EnvDate || i == EnvSubject || i == EnvInReplyTo || i == EnvMessageID
+		if n == 0 || n == 1 && text && strings.IndexByte(h.Get(name), 0) < 0 {
+			bits |= 1 << i
+		}
+	}
+	return bits
 }
 
 // appendEnvelope writes an ENVELOPE (RFC 3501 §7.4.2).
