@@ -325,9 +325,26 @@ func deleteUser(tx *state.Tx, name string, withMail bool) (*model.User, error) {
 		return nil, err
 	}
 	if withMail {
+		if err := dropSubscriptions(tx, u.ID); err != nil {
+			return nil, err
+		}
 		tx.Also(state.AccountDelete{Account: u.ID, User: u.Name})
 	}
 	return u, state.Users.Delete(tx, u.Name)
+}
+
+// dropSubscriptions forgets the names that an account has subscribed without a mailbox.
+func dropSubscriptions(tx *state.Tx, account model.AccountID) error {
+	list, err := state.Subscriptions.List(tx, model.SubscriptionsOf(account))
+	if err != nil {
+		return err
+	}
+	for _, row := range list {
+		if err := state.Subscriptions.Delete(tx, row.Key()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // keepAdmin refuses to lose the last administrator (I.16).

@@ -464,7 +464,7 @@ func (w *world) serve(s imapd.Store) *world {
 	}
 	go srv.Serve(l)
 	w.t.Cleanup(func() { l.Close() })
-	return &world{w.t, w.store, srv, l.Addr().String()}
+	return &world{w.t, w.state, w.store, srv, l.Addr().String()}
 }
 
 // TestResyncAfterAnything: one client works, another comes back now and then and must find, by

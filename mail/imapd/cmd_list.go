@@ -11,21 +11,30 @@ import (
 // node is a name in the tree of mailboxes. Names above a mailbox that aren't mailboxes
 // themselves are in it too.
 type node struct {
-	name     string
-	box      *model.Mailbox // nil: there is no such mailbox, only ones below
-	children bool
-	below    bool // one below matches the selection
+	name       string
+	box        *model.Mailbox // nil: there is no such mailbox, only ones below
+	children   bool
+	below      bool // one below matches the selection
+	subscribed bool // the name is, whether or not there is a mailbox
+	ghost      bool // neither the name nor one below it is a mailbox's: it is only subscribed, or above such
 }
 
-// tree makes the nodes of an account's mailboxes in the order of their names; selected marks what a
-// LIST is looking for.
-func tree(all []model.Mailbox, selected func(*model.Mailbox) bool) []*node {
+// selection is what a LIST is looking for.
+type selection struct{ subscribed, specialUse bool }
+
+func (sel selection) has(n *node) bool {
+	return (!sel.subscribed || n.subscribed) && (!sel.specialUse || n.box != nil && hasUse(n.box))
+}
+
+// tree makes the nodes of an account's mailboxes in the order of their names. names are subscribed
+// without a mailbox.
+func tree(all []model.Mailbox, names []string, sel selection) []*node {
 	byName := make(map[string]*node, len(all))
 	for i := range all {
-		byName[all[i].Name] = &node{name: all[i].Name, box: &all[i]}
+		byName[all[i].Name] = &node{name: all[i].Name, box: &all[i], subscribed: all[i].Subscribed}
 	}
 	for i := range all {
-		hit := selected(&all[i])
+		hit := sel.has(byName[all[i].Name])
 		for name := all[i].Name; ; {
 			at := strings.LastIndex(name, model.Delimiter)
 			if at < 0 {
@@ -44,12 +53,41 @@ func tree(all []model.Mailbox, selected func(*model.Mailbox) bool) []*node {
 			}
 		}
 	}
+	haunt(byName, names, sel)
 	out := make([]*node, 0, len(byName))
 	for _, n := range byName {
 		out = append(out, n)
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].name < out[j].name })
 	return out
+}
+
+// haunt adds the names that are subscribed without a mailbox, and those above them.
+func haunt(byName map[string]*node, names []string, sel selection) {
+	for _, name := range names {
+		n := byName[name]
+		if n == nil {
+			n = &node{name: name, ghost: true}
+			byName[name] = n
+		}
+		n.subscribed = true
+		if !sel.has(n) {
+			continue
+		}
+		for {
+			at := strings.LastIndex(name, model.Delimiter)
+			if at < 0 {
+				break
+			}
+			name = name[:at]
+			above := byName[name]
+			if above == nil {
+				above = &node{name: name, ghost: true}
+				byName[name] = above
+			}
+			above.below = true
+		}
+	}
 }
 
 // doList is LIST with the options of RFC 5258, RFC 5819 and RFC 6154.
@@ -65,16 +103,13 @@ func (ss *session) doList(p *imapparse.Parser) error {
 	if !a.Extended { // RFC 3348, RFC 6154 §2
 		a.ReturnChildren, a.ReturnSpecialUse = true, true
 	}
-	selected := func(m *model.Mailbox) bool {
-		return (!a.Subscribed || m.Subscribed) && (!a.SpecialUse || hasUse(m))
-	}
-	nodes, err := ss.matching(a, selected)
+	sel := selection{subscribed: a.Subscribed, specialUse: a.SpecialUse}
+	nodes, err := ss.matching(a, sel)
 	if err != nil {
 		return err
 	}
-	all := !a.Subscribed && !a.SpecialUse
 	for _, n := range nodes {
-		hit := n.box != nil && selected(n.box) || n.box == nil && all
+		hit := sel.has(n) && (a.Subscribed || !n.ghost)
 		if !hit && !(a.Recursive && n.below) {
 			continue
 		}
@@ -106,13 +141,13 @@ func (ss *session) doLsub(p *imapparse.Parser) error {
 		ss.put(`* LSUB (\Noselect) "/" ""`, "\r\n")
 		return nil
 	}
-	nodes, err := ss.matching(a, func(m *model.Mailbox) bool { return m.Subscribed })
+	nodes, err := ss.matching(a, selection{subscribed: true})
 	if err != nil {
 		return err
 	}
 	for _, n := range nodes {
 		switch {
-		case n.box != nil && n.box.Subscribed:
+		case n.subscribed:
 			ss.put(`* LSUB () "/" `, ss.quote(n.name), "\r\n")
 		case n.below && strings.HasSuffix(a.Patterns[0], "%"):
 			ss.put(`* LSUB (\Noselect) "/" `, ss.quote(n.name), "\r\n")
@@ -122,7 +157,7 @@ func (ss *session) doLsub(p *imapparse.Parser) error {
 }
 
 // matching gives the names that match a pattern.
-func (ss *session) matching(a *imapparse.ListArgs, selected func(*model.Mailbox) bool) ([]*node, error) {
+func (ss *session) matching(a *imapparse.ListArgs, sel selection) ([]*node, error) {
 	if err := ss.fresh(); err != nil {
 		return nil, err
 	}
@@ -137,7 +172,11 @@ func (ss *session) matching(a *imapparse.ListArgs, selected func(*model.Mailbox)
 			patterns = append(patterns, inboxPattern(p))
 		}
 	}
-	nodes := tree(all, selected)
+	names, err := ss.srv.Store.Subscriptions(ss.account.ID)
+	if err != nil {
+		return nil, err
+	}
+	nodes := tree(all, names, sel)
 	out := nodes[:0]
 	for _, n := range nodes {
 		for _, p := range patterns {
@@ -160,7 +199,7 @@ func (ss *session) putNode(n *node, a *imapparse.ListArgs) {
 	default:
 		attrs = append(attrs, `\Noselect`)
 	}
-	if a.ReturnSubscribed && n.box != nil && n.box.Subscribed {
+	if a.ReturnSubscribed && n.subscribed {
 		attrs = append(attrs, `\Subscribed`)
 	}
 	if a.ReturnChildren && n.children {

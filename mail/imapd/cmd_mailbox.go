@@ -78,9 +78,14 @@ func (ss *session) doSubscribe(p *imapparse.Parser, on bool) error {
 	m, err := ss.named(name)
 	if err != nil {
 		if !on && errors.Is(err, store.ErrNotFound) {
-			return nil // what isn't there isn't subscribed
+			return ss.srv.Store.Unsubscribe(ss.ctx, ss.account.ID, name)
 		}
 		return err
+	}
+	if !on {
+		if err := ss.srv.Store.Unsubscribe(ss.ctx, ss.account.ID, name); err != nil {
+			return err
+		}
 	}
 	return ss.srv.Store.Subscribe(ss.ctx, m.ID, on)
 }

@@ -28,6 +28,9 @@ func (ss *session) doSearch(p *imapparse.Parser, uid bool) error {
 	if err != nil {
 		return usual(err)
 	}
+	if cs != "" && ss.has(featUTF8) { // RFC 6855 §3
+		return bad{"no CHARSET after ENABLE UTF8=ACCEPT: everything is UTF-8"}
+	}
 	if err := charsetOK(cs); err != nil {
 		return err
 	}

@@ -120,6 +120,24 @@ func TestQresync(t *testing.T) {
 	c.gets("OK", fmt.Sprintf("SELECT INBOX (QRESYNC (%d %d (1:2 5,11)))", validity, modseq))
 }
 
+// TestCharsetUnderUTF8: once everything is UTF-8, a charset can only contradict (RFC 6855 §3).
+func TestCharsetUnderUTF8(t *testing.T) {
+	w := newWorld(t)
+	w.deliver("anna", mail)
+	c := w.login("anna")
+	c.ok("SELECT INBOX")
+	for _, cmd := range []string{"SEARCH", "UID SEARCH"} {
+		c.gets("* SEARCH 1", cmd+" CHARSET UTF-8 ALL")
+	}
+	c.ok("ENABLE UTF8=ACCEPT")
+	for _, cmd := range []string{"SEARCH", "UID SEARCH", "SEARCH RETURN (SAVE)"} {
+		c.gets("BAD", cmd+" CHARSET UTF-8 ALL")
+		c.gets("BAD", cmd+" CHARSET US-ASCII ALL")
+	}
+	c.gets("* SEARCH 1", "SEARCH SUBJECT {7+}\r\nGrüße")
+	c.gets("* SORT 1", "SORT (DATE) UTF-8 ALL") // whose charset is no option (RFC 5256 §3)
+}
+
 func TestSearchReturn(t *testing.T) {
 	w := newWorld(t)
 	for range 9 {

@@ -33,6 +33,7 @@ func (anyone) Authenticate(_ context.Context, a login.Attempt) (*login.Account, 
 
 type world struct {
 	t     testing.TB
+	state *state.State
 	store *store.Store
 	srv   *imapd.Server
 	addr  string
@@ -56,7 +57,7 @@ func newWorld(t testing.TB) *world {
 	}
 	go srv.Serve(l)
 	t.Cleanup(func() { l.Close() })
-	return &world{t, s, srv, l.Addr().String()}
+	return &world{t, st, s, srv, l.Addr().String()}
 }
 
 // deliver puts a message into an account's INBOX.

@@ -5,6 +5,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"mailplusd/mail/model"
+	"mailplusd/mail/state"
 )
 
 // answers compares the untagged answers of a command with what is wanted, in any order.
@@ -35,7 +38,7 @@ func TestListExtended(t *testing.T) {
 	c.answers(`LIST "Work/" "%"`, `* LIST (\HasNoChildren) "/" "Work/Letters"`, `* LIST (\HasChildren) "/" "Work/Reports"`)
 	c.answers(`LIST "" (Work Sub "Work") RETURN ()`, `* LIST () "/" "Work"`, `* LIST () "/" "Sub"`)
 	c.answers(`LIST "" (inbox "Se%") RETURN (SPECIAL-USE SUBSCRIBED)`, `* LIST (\Subscribed) "/" "INBOX"`, `* LIST (\Subscribed \Sent) "/" "Sent"`)
-	c.answers(`LIST (SUBSCRIBED) "" "*"`, `* LIST (\Subscribed) "/" "Archive"`, `* LIST (\Subscribed) "/" "Drafts"`, `* LIST (\Subscribed) "/" "INBOX"`, `* LIST (\Subscribed) "/" "Sent"`, `* LIST (\Subscribed) "/" "Sub"`, `* LIST (\Subscribed) "/" "Trash"`, `* LIST (\Subscribed) "/" "Work/Reports/2026"`)
+	c.answers(`LIST (SUBSCRIBED) "" "*"`, `* LIST (\Subscribed) "/" "Archive"`, `* LIST (\Subscribed) "/" "Drafts"`, `* LIST (\NonExistent \Subscribed) "/" "Home"`, `* LIST (\Subscribed) "/" "INBOX"`, `* LIST (\Subscribed) "/" "Sent"`, `* LIST (\Subscribed) "/" "Sub"`, `* LIST (\Subscribed) "/" "Trash"`, `* LIST (\Subscribed) "/" "Work/Reports/2026"`)
 	c.answers(`LIST (SUBSCRIBED REMOTE) "" "Work/%"`)
 	c.answers(`LIST (SUBSCRIBED RECURSIVEMATCH) "" "Work%"`, `* LIST () "/" "Work" ("CHILDINFO" ("SUBSCRIBED"))`)
 	c.answers(`LIST (RECURSIVEMATCH SUBSCRIBED) "" "Work*" RETURN (CHILDREN)`, `* LIST (\HasChildren) "/" "Work" ("CHILDINFO" ("SUBSCRIBED"))`, `* LIST (\HasChildren) "/" "Work/Reports" ("CHILDINFO" ("SUBSCRIBED"))`, `* LIST (\Subscribed \HasNoChildren) "/" "Work/Reports/2026"`)
@@ -112,6 +115,102 @@ func TestRenameTree(t *testing.T) {
 	}
 	c.answers(`LIST "" "old*"`)
 	c.answers("STATUS new/place/250/deep (MESSAGES)", `* STATUS "new/place/250/deep" (MESSAGES 1)`)
+}
+
+// TestRenameByTheBook is RFC 9051 §6.3.6 sentence by sentence.
+func TestRenameByTheBook(t *testing.T) {
+	w := newWorld(t)
+	c := w.login("anna")
+	for _, cmd := range []string{"CREATE foo/bar/baz", "CREATE blurdybloop", "CREATE gone/below", "DELETE gone"} {
+		c.ok(cmd)
+	}
+	c.ok("RENAME blurdybloop sarasoop")
+	c.answers(`LIST "" "*oop"`, `* LIST (\HasNoChildren) "/" "sarasoop"`)
+	c.gets("NO [NONEXISTENT]", "RENAME nowhere somewhere") // "a mailbox name that does not exist"
+	c.gets("NO [NONEXISTENT]", "RENAME gone back")         // a name above others is not a mailbox
+	c.gets("NO [NONEXISTENT]", "DELETE gone")
+	c.gets("NO [ALREADYEXISTS]", "RENAME sarasoop foo") // "or to a mailbox name that already exists"
+	c.gets("NO [ALREADYEXISTS]", "RENAME sarasoop inbox")
+	c.gets("NO [ALREADYEXISTS]", "RENAME sarasoop sarasoop")
+	c.gets("NO [CANNOT]", `RENAME sarasoop ""`)
+	c.gets("NO [CANNOT]", `RENAME sarasoop "a//b"`)
+	c.ok("RENAME foo zowie/new") // those below come along, and what is missing above is made
+	c.answers(`LIST "" "foo*"`)
+	c.answers(`LIST "" "zowie*"`, `* LIST (\HasChildren) "/" "zowie"`, `* LIST (\HasChildren) "/" "zowie/new"`, `* LIST (\HasChildren) "/" "zowie/new/bar"`, `* LIST (\HasNoChildren) "/" "zowie/new/bar/baz"`)
+	c.ok(`RENAME sarasoop "gone"`) // below which there is one already
+	c.answers(`LIST "" "gone*"`, `* LIST (\HasChildren) "/" "gone"`, `* LIST (\HasNoChildren) "/" "gone/below"`)
+	c.ok(`RENAME gone "moved/"`) // a delimiter at the end is no part of the name
+	c.answers(`LIST "" "moved*"`, `* LIST (\HasChildren) "/" "moved"`, `* LIST (\HasNoChildren) "/" "moved/below"`)
+	w.deliver("anna", mail)
+	c.ok("RENAME INBOX old/mail") // its messages go, it stays
+	c.answers("STATUS INBOX (MESSAGES)", `* STATUS "INBOX" (MESSAGES 0)`)
+	c.answers("STATUS old/mail (MESSAGES)", `* STATUS "old/mail" (MESSAGES 1)`)
+	c.answers(`LIST "" "INBOX*"`, `* LIST (\HasNoChildren) "/" "INBOX"`)
+}
+
+// TestSubscriptionSurvives: only the client takes a name off the list, whatever becomes of the
+// mailbox (RFC 3501 §6.3.6, §6.3.9).
+func TestSubscriptionSurvives(t *testing.T) {
+	w := newWorld(t)
+	c := w.login("anna")
+	for _, cmd := range []string{"CREATE a/b/c", "SUBSCRIBE a/b/c", "CREATE plain", "DELETE a/b/c", "DELETE a/b", "DELETE plain"} {
+		c.ok(cmd)
+	}
+	gone := `* LIST (\NonExistent \Subscribed) "/" "a/b/c"`
+	c.answers(`LIST (SUBSCRIBED) "" "a*"`, gone)
+	c.answers(`LIST "" "a*"`, `* LIST (\HasNoChildren) "/" "a"`) // what is only subscribed is no mailbox
+	c.answers(`LIST "" "a*" RETURN (SUBSCRIBED)`, `* LIST () "/" "a"`)
+	c.answers(`LIST (SUBSCRIBED) "" "plain"`)
+	c.answers(`LSUB "" "a*"`, `* LSUB () "/" "a/b/c"`)
+	c.answers(`LSUB "" "a/%"`, `* LSUB (\Noselect) "/" "a/b"`)
+	c.answers(`LIST (SUBSCRIBED RECURSIVEMATCH) "" "a"`, `* LIST () "/" "a" ("CHILDINFO" ("SUBSCRIBED"))`)
+	c.answers(`LIST (SUBSCRIBED) "" "a*" RETURN (STATUS (MESSAGES))`, gone)
+	c.answers(`LIST (SPECIAL-USE SUBSCRIBED) "" "a*"`)
+	other := w.login("bob")
+	other.answers(`LIST (SUBSCRIBED) "" "a*"`)
+	c.gets("NO [NONEXISTENT]", "SELECT a/b/c")
+	c.ok("CREATE a/b/c") // the subscription is there again with the mailbox
+	c.answers(`LIST (SUBSCRIBED) "" "a*"`, `* LIST (\Subscribed) "/" "a/b/c"`)
+	c.ok("UNSUBSCRIBE a/b/c")
+	c.answers(`LIST (SUBSCRIBED) "" "a*"`)
+	c.ok("DELETE a/b/c")
+	c.answers(`LIST (SUBSCRIBED) "" "a*"`)
+
+	for _, cmd := range []string{"CREATE x/y", "SUBSCRIBE x/y", "DELETE x/y", "DELETE x", "UNSUBSCRIBE x/y", "UNSUBSCRIBE x/y"} {
+		c.ok(cmd)
+	}
+	c.answers(`LSUB "" "x*"`)
+	// One that is made implicitly, above another, has its name's subscription, too.
+	for _, cmd := range []string{"CREATE p", "SUBSCRIBE p", "DELETE p", "CREATE p/q"} {
+		c.ok(cmd)
+	}
+	c.answers(`LIST (SUBSCRIBED) "" "p*"`, `* LIST (\Subscribed) "/" "p"`)
+	c.ok("UNSUBSCRIBE p")
+	c.answers(`LSUB "" "p*"`)
+}
+
+// TestSubscriptionLimit: names without a mailbox don't grow without end.
+func TestSubscriptionLimit(t *testing.T) {
+	w := newWorld(t)
+	c := w.login("anna")
+	err := w.state.Update(t.Context(), func(tx *state.Tx) error {
+		for n := range model.MaxSubscriptions {
+			if err := state.Subscriptions.Put(tx, &model.Subscription{Account: 'a', Name: fmt.Sprint("n", n)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cmd := range []string{"CREATE more", "SUBSCRIBE more", "DELETE more"} {
+		c.ok(cmd)
+	}
+	c.answers(`LSUB "" "more"`)
+	if names, err := w.store.Subscriptions('a'); err != nil || len(names) != model.MaxSubscriptions {
+		t.Errorf("%d names, %v", len(names), err)
+	}
 }
 
 // TestMailboxLimit: an account that makes mailboxes without end is told where it ends.

@@ -28,6 +28,8 @@ type Store interface {
 	Rename(ctx context.Context, id model.MailboxID, name string) error
 	Delete(ctx context.Context, id model.MailboxID) error
 	Subscribe(ctx context.Context, id model.MailboxID, on bool) error
+	Subscriptions(account model.AccountID) ([]string, error)
+	Unsubscribe(ctx context.Context, account model.AccountID, name string) error
 	Seen(ctx context.Context, id model.MailboxID, below model.UID) error
 	View(id model.MailboxID, from, to model.UID, fn func(*model.MessageState) bool) (model.Mailbox, error)
 	Changes(id model.MailboxID, since uint64) (state.Changes, error)

@@ -40,6 +40,7 @@ var (
 	TrustedServers = &Table[model.TrustedServer]{ID: 21, Name: "trusted server", Key: func(t *model.TrustedServer) string { return t.Name }}
 	RelayDomains   = &Table[model.RelayDomain]{ID: 22, Name: "relay domain", Key: func(d *model.RelayDomain) string { return d.Name },
 		Indexes: []Index[model.RelayDomain]{{ID: 1, Unique: true, Values: func(d *model.RelayDomain) []string { return []string{d.Domain} }}}}
+	Subscriptions = &Table[model.Subscription]{ID: 41, Name: "subscription", Class: ClassUser, Key: (*model.Subscription).Key}
 
 	DKIM           = &Table[model.DKIM]{ID: 33, Name: "DKIM", Key: func(d *model.DKIM) string { return d.Domain }}
 	AutoForwards   = &Table[model.AutoForward]{ID: 23, Name: "forward", Class: ClassUser, Key: func(f *model.AutoForward) string { return f.User }}
@@ -67,7 +68,7 @@ const pairRow = "pair"
 // tables lists them for code that finds a table by its number.
 var tables = []anyTable{
 	Settings, Users, Groups, Domains, DomainUsers, Aliases, Certificates, Tokens, Licenses, AdminLog, Sequences, Pairs, Epochs, MergeReports,
-	RelayRules, TrustedServers, RelayDomains, DKIM, AutoForwards, AutoReplies, AutoBCCs, ACMEAccounts, ACMEChallenges, IssuedCerts, TLSPolicies, TrustedCAs, STSPolicies, TLSReports,
+	RelayRules, TrustedServers, RelayDomains, DKIM, AutoForwards, AutoReplies, AutoBCCs, ACMEAccounts, ACMEChallenges, IssuedCerts, TLSPolicies, TrustedCAs, STSPolicies, TLSReports, Subscriptions,
 }
 
 // anyTable is a table whatever its rows.

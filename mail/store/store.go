@@ -139,22 +139,15 @@ func (s *Store) EnsureDefaults(ctx context.Context, account model.AccountID) err
 func (s *Store) Create(ctx context.Context, account model.AccountID, name string, use model.SpecialUse) (model.Mailbox, error) {
 	var out state.MailboxCreated
 	err := s.do(ctx, state.MailboxCreate{Account: account, Name: name, Use: use}, &out)
-	return out.Mailbox, err
+	if err != nil {
+		return out.Mailbox, err
+	}
+	return out.Mailbox, s.resubscribe(ctx, &out.Mailbox)
 }
 
 // Rename gives a mailbox and those below it another name.
 func (s *Store) Rename(ctx context.Context, id model.MailboxID, name string) error {
 	return s.do(ctx, state.MailboxRename{Mailbox: id, Name: name}, nil)
-}
-
-// Delete removes a mailbox with its messages.
-func (s *Store) Delete(ctx context.Context, id model.MailboxID) error {
-	return s.do(ctx, state.MailboxDelete{Mailbox: id}, nil)
-}
-
-// Subscribe sets a mailbox's subscription.
-func (s *Store) Subscribe(ctx context.Context, id model.MailboxID, on bool) error {
-	return s.do(ctx, state.MailboxSubscribe{Mailbox: id, Subscribed: on}, nil)
 }
 
 // Seen records that a read-write session has been told of every message below a UID.
