@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -348,6 +349,31 @@ func TestGarbage(t *testing.T) {
 		if n == 0 || n > 70 {
 			t.Errorf("%.20q: %d answers", garbage, n)
 		}
+	}
+}
+
+// TestSlowReader: what a client doesn't read isn't made: memory stays bounded however much it asks for.
+func TestSlowReader(t *testing.T) {
+	w := newWorld(t)
+	for user := range byte(8) {
+		w.deliver('a'+user, mail+strings.Repeat("0123456789abcde\r\n", 1<<18)) // 4 MB
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for user := range byte(8) {
+		c := w.dial()
+		c.say("USER "+string('a'+user), "+OK")
+		c.say("PASS secret", "+OK")
+		fmt.Fprint(c.c, strings.Repeat("RETR 1\r\n", 500)) // 2 GB
+		if l := c.line(); !strings.HasPrefix(l, "+OK") {
+			t.Fatal(l)
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 16<<20 {
+		t.Errorf("%d MB held for 8 clients that don't read", grown>>20)
 	}
 }
 
