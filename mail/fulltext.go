@@ -3,7 +3,6 @@ package mail
 import (
 	"mailplusd/mail/model"
 	"mailplusd/mail/search"
-	"mailplusd/mail/state"
 )
 
 // newSearch makes the full-text indexes of this node.
@@ -17,14 +16,16 @@ func (s *Server) newSearch(dir string) {
 	})
 }
 
-// indexed lists the accounts whose mail is indexed when the service is on (R7.17).
+// indexed lists the accounts whose mail is indexed when the service is on: their policy and their
+// own switch both have to allow it (R7.17).
 func (s *Server) indexed() (out []model.AccountID, err error) {
-	for u, err := range state.Users.All(s.State, "") {
-		if err != nil {
-			return nil, err
-		}
-		if !u.NoFTS {
-			out = append(out, u.ID)
+	pic, err := s.Directory.Now()
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range pic.Users {
+		if a.Policy.FTS && !a.NoFTS {
+			out = append(out, a.ID)
 		}
 	}
 	return out, nil

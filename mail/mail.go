@@ -307,7 +307,7 @@ func (s *Server) serve(name string, l *wire.Listener) (stop func()) {
 
 // newLogin joins login with the directory.
 func (s *Server) newLogin(share func(login.Event)) *login.Login {
-	return login.New(login.Options{Directory: accounts{s}, Policy: s.loginPolicy, Share: share, Logger: s.log})
+	return login.New(login.Options{Directory: accounts{s}, Policy: s.loginPolicy, Local: s.isInside, Share: share, Logger: s.log})
 }
 
 func (s *Server) loginPolicy() login.Policy {
@@ -338,5 +338,6 @@ func (a accounts) Lookup(_ context.Context, name string) (login.Credential, erro
 	for _, d := range acc.Deny {
 		c.Denied = append(c.Denied, login.Service(d))
 	}
+	limit(&c, acc.Policy)
 	return c, nil
 }

@@ -9,6 +9,7 @@ var All = []op.Any{
 	Version, Status, SetupShow, SetupNew, SetupFromMailServer, SetupFromExchange, ConfigShow, ConfigGet, ConfigSet, ConfigExport, ConfigImport, ConfigDiff,
 	UserAdd, UserList, UserShow, UserSet, UserEnable, UserDisable, UserDelete, UserPasswd, UserForwardShow, UserForwardList, UserForwardSet, UserForwardDelete, UserReplyShow, UserReplyList, UserReplySet, UserReplyDelete, AppPermissionShow, AppPermissionSet,
 	GroupAdd, GroupList, GroupShow, GroupSet, GroupDelete, GroupMemberAdd, GroupMemberDelete, GroupMemberList,
+	PolicyAdd, PolicyList, PolicyShow, PolicySet, PolicyDelete, PolicyMove, PolicyTargetAdd, PolicyTargetDelete, PolicyTargetList, PolicyEffective,
 	AccountListOp, AccountActivate, AccountDeactivate, AccountReset, AccountGroupList, AccountGroupActivate, AccountGroupDeactivate, AccountGroupReset,
 	AccountDefaultShow, AccountDefaultSet, AccountSourceShow, AccountSourceSet, LicenseList, LicenseIssue, LicenseAdd,
 	DomainAdd, DomainList, DomainShow, DomainSet, DomainDelete, DomainDNSRecords, DomainSTSShow, DomainSTSSet, DKIMShow, DKIMEnable, DKIMDisable, DKIMSet, DKIMGenerate,

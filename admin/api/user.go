@@ -17,6 +17,7 @@ type UserRow struct {
 	Nickname    string   `json:"nickname" col:"NICKNAME,wide"`
 	Deny        []string `json:"deny" col:"DENIED,wide"`
 	FTS         bool     `json:"fts" col:"FTS,wide"`
+	Policy      string   `json:"policy" col:"POLICY,wide"`
 	ID          uint64   `json:"id" col:"ID,wide"`
 	Created     string   `json:"created" col:"CREATED,wide"`
 }

@@ -22,6 +22,7 @@ func (s *Server) bindAll() {
 	bind(s, api.ConfigDiff, s.configDiff)
 	s.bindAccounts()
 	s.bindPassing()
+	s.bindPolicies()
 	s.bindDomains()
 	s.bindServices()
 	s.bindRest()
@@ -67,6 +68,19 @@ func (s *Server) bindAccounts() {
 	bind(s, api.LicenseList, s.licenseList)
 	bind(s, api.LicenseIssue, s.licenseIssue)
 	bind(s, api.LicenseAdd, s.licenseAdd)
+}
+
+func (s *Server) bindPolicies() {
+	bind(s, api.PolicyAdd, s.policyAdd)
+	bind(s, api.PolicyList, s.policyList)
+	bind(s, api.PolicyShow, s.policyShow)
+	bind(s, api.PolicySet, s.policySet)
+	bind(s, api.PolicyDelete, s.policyDelete)
+	bind(s, api.PolicyMove, s.policyMove)
+	bind(s, api.PolicyTargetAdd, s.policyTargetAdd)
+	bind(s, api.PolicyTargetDelete, s.policyTargetDelete)
+	bind(s, api.PolicyTargetList, s.policyTargetList)
+	bind(s, api.PolicyEffective, s.policyEffective)
 }
 
 // bindPassing: what mailboxes and domains do with mail besides keeping it.

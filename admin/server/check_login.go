@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mailplusd/admin/api"
+	"mailplusd/mail/directory"
 	"mailplusd/mail/login"
 	"mailplusd/mail/model"
 )
@@ -44,6 +45,7 @@ func (s *Server) checkLogin(_ context.Context, _ *Call, in *api.CheckLoginIn) ([
 	for _, d := range a.Deny {
 		f.add("error", "login", a.Name, "mpctl user set "+a.Name+" --deny none", "the account may not use %s", d)
 	}
+	policyFindings(&f, a)
 	for _, l := range s.mail.Login.Locks() {
 		if name, _, _ := strings.Cut(l.Key, " "); name == a.Name || slices.Contains(a.Addresses, name) {
 			f.add("warning", "login", a.Name, "mpctl login lock clear "+name, "locked out from %s until %s", l.Key, l.Until.Format(time.RFC3339))
@@ -56,4 +58,21 @@ func (s *Server) checkLogin(_ context.Context, _ *Call, in *api.CheckLoginIn) ([
 		f.add("ok", "login", a.Name, "", "can use mail")
 	}
 	return f, nil
+}
+
+// policyFindings names what the account's policy doesn't allow (R5.85, R5.87).
+func policyFindings(f *findings, a *directory.Account) {
+	p := a.Policy
+	for _, v := range []struct {
+		service     string
+		on, lanOnly bool
+	}{{"imap", p.IMAP, p.IMAPLANOnly}, {"pop3", p.POP3, p.POP3LANOnly}} {
+		remedy := "mpctl policy set '" + p.Name + "' --" + v.service
+		switch {
+		case !v.on:
+			f.add("error", "login", a.Name, remedy+" on", "the policy %s does not allow %s", p.Name, v.service)
+		case v.lanOnly:
+			f.add("warning", "login", a.Name, remedy+"-lan-only off", "the policy %s allows %s from the local network only (mpctl net lan show)", p.Name, v.service)
+		}
+	}
 }

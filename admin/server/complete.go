@@ -27,6 +27,10 @@ func (s *Server) complete(_ context.Context, _ *Call, in *api.CompleteIn) (out a
 		for g := range pic.Groups {
 			all = append(all, g)
 		}
+	case "policy":
+		for _, p := range pic.Policies {
+			all = append(all, p.Name)
+		}
 	case "domain":
 		for d := range pic.Domains {
 			all = append(all, d)

@@ -24,6 +24,7 @@ var nouns = []struct {
 		named: map[string]string{"Hash": "password", "Disabled": "enabled", "Activation": "activate", "NoFTS": "fts"}},
 	{row: model.Group{}, words: "group|account group", excused: map[string]string{"Created": "a fact"},
 		named: map[string]string{"Activation": "account group activate", "Users": "users", "Groups": "groups"}},
+	{row: model.Policy{}, words: "policy", excused: map[string]string{"Created": "a fact"}, named: map[string]string{"Rank": "policy move"}},
 	{row: model.Domain{}, words: "domain", excused: map[string]string{"Created": "a fact",
 		"Additional": "read by the directory; the noun `domain additional` is to come", "CatchAll": "read by route; the noun `domain catchall` is to come"},
 		named: map[string]string{"STS": "domain mta-sts set"}},

@@ -69,6 +69,8 @@ func ftsRow(a *directory.Account, have map[model.AccountID]search.Status, on boo
 		return api.FTSRow{User: a.Name, State: "off", Why: "full-text search is off: mpctl service fts set --enable on"}
 	case a.NoFTS:
 		return api.FTSRow{User: a.Name, State: "off", Why: "it is off for this user: mpctl user set " + a.Name + " --fts on"}
+	case !a.Policy.FTS:
+		return api.FTSRow{User: a.Name, State: "off", Why: "the policy " + a.Policy.Name + " switches it off: mpctl policy set '" + a.Policy.Name + "' --fts on"}
 	case !ok:
 		return api.FTSRow{User: a.Name, State: search.Waiting}
 	}

@@ -155,6 +155,9 @@ func renameGroup(tx *state.Tx, g *model.Group, to string) (string, error) {
 			}
 		}
 	}
+	if err := dropFromPolicies(tx, "", old, to); err != nil {
+		return "", err
+	}
 	if err := state.Groups.Delete(tx, old); err != nil {
 		return "", err
 	}
@@ -309,6 +312,9 @@ func deleteGroup(tx *state.Tx, name string) error {
 		}
 	}
 	if err := dropFromAliases(tx, model.AliasMember{Kind: model.AliasGroup, Value: g.Name}); err != nil {
+		return err
+	}
+	if err := dropFromPolicies(tx, "", g.Name, ""); err != nil {
 		return err
 	}
 	if err := state.Groups.Delete(tx, g.Name); err != nil {

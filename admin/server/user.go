@@ -18,7 +18,7 @@ import (
 func userRow(a *directory.Account) api.UserRow {
 	row := api.UserRow{
 		Name: a.Name, DisplayName: a.DisplayName, Enabled: !a.Disabled, Admin: a.Admin || slices.Contains(a.Groups, model.Administrators),
-		Activated: a.Activated, Addresses: a.Addresses, Groups: a.Groups, Nickname: a.Nickname, FTS: !a.NoFTS, ID: uint64(a.ID), Created: stamp(a.Created),
+		Activated: a.Activated, Addresses: a.Addresses, Groups: a.Groups, Nickname: a.Nickname, FTS: !a.NoFTS, Policy: a.Policy.Name, ID: uint64(a.ID), Created: stamp(a.Created),
 	}
 	for _, d := range a.Deny {
 		row.Deny = append(row.Deny, string(d))
@@ -319,6 +319,9 @@ func deleteUser(tx *state.Tx, name string, withMail bool) (*model.User, error) {
 		}
 	}
 	if err := dropFromAliases(tx, model.AliasMember{Kind: model.AliasUser, Value: u.Name}); err != nil {
+		return nil, err
+	}
+	if err := dropFromPolicies(tx, u.Name, "", ""); err != nil {
 		return nil, err
 	}
 	if err := dropPassing(tx, u.Name); err != nil {

@@ -145,6 +145,11 @@ var guidePages = map[string]func(t *testing.T, d *process, page string){
 			}
 		}
 	},
+	"policies.md": func(t *testing.T, d *process, page string) {
+		d.carol(t)
+		runGuide(t, d, page, t.TempDir(), nil, nil)
+		d.wantsOrder("owner default")
+	},
 	"search.md": func(t *testing.T, d *process, page string) {
 		d.carol(t)
 		runGuide(t, d, page, fixtures(t, nil), nil, nil)

@@ -133,6 +133,7 @@ var nouns = map[string]string{
 	"me": "your own account", "mailbox": "mailboxes and their mail: given back, moved in and out", "service autoconfig": "settings that mail clients fetch by themselves", "storage": "message bodies on disk", "flow": "how a message is decided on", "setup": "make a mail system of this node",
 	"job": "long work in the background", "license": "seats", "admin": "administration itself", "admin log": "who changed what", "login": "lock-outs", "login lock": "lock-outs after wrong passwords",
 	"ha": "the pair: two nodes and a floating address", "ha merge": "what was joined after both nodes had served alone", "ha witness": "the third voice of a pair", "server": "the machines of the mail system",
+	"policy": "what users may do: rules for some users and groups", "policy target": "users and groups of a policy",
 	"user app-permission": "services that accounts may use", "account source": "where accounts come from", "net": "this host's network, and who answers DNS",
 	"relay": "mail through other servers and for them", "relay rule": "hosts for some recipients or senders", "relay trusted": "servers that may send without login",
 	"relay domain": "domains whose mail is taken for their own server", "delivery sender-policy": "which senders are taken", "delivery connection-policy": "which clients may hand in mail", "delivery block": "clients that are refused for a while", "delivery postmaster": "who elsewhere gets system mail", "net dns": "DNS servers that are asked",

@@ -37,10 +37,12 @@ func New(s *state.State, log *slog.Logger) *Directory {
 // Account is a user with what follows from groups, defaults and domains.
 type Account struct {
 	model.User
-	Groups    []string // all, nested ones too, in the order of their names
-	Activated bool     // may use mail as far as activation goes (R5.28)
-	Why       string   // which step decided: user, group NAME, default
-	Addresses []string // main address first
+	Groups    []string      // all, nested ones too, in the order of their names
+	Activated bool          // may use mail as far as activation goes (R5.28)
+	Why       string        // which step decided: user, group NAME, default
+	Addresses []string      // main address first
+	Policy    *model.Policy // the one that counts, never nil
+	PolicyVia string        // by what it counts: user, group NAME, default
 }
 
 // Usable tells whether the account can use mail: activated and of normal status (R5.24).
@@ -74,6 +76,7 @@ type Picture struct {
 	SRS       *srs.Rewriter                 // nil: senders can be neither rewritten nor read
 	Rewrite   bool                          // the sender of what is passed on is rewritten
 	sealed    string                        // secret of SRS
+	Policies  []*model.Policy               // in the order in which they count; the default one is last
 	byName    map[string]*Account
 	byID      map[model.AccountID]*Account
 	byAddress map[string]*Account
@@ -131,6 +134,9 @@ func Draw(r state.Reader, now time.Time) (*Picture, error) {
 		p.Groups[g.Name] = g
 	}
 	p.joinGroups()
+	if err := p.addPolicies(r); err != nil {
+		return nil, err
+	}
 	if err := p.addDomains(r, set.System.Domain); err != nil {
 		return nil, err
 	}

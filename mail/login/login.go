@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,6 +39,7 @@ var (
 	ErrInactive    = errors.New("the account is not activated")
 	ErrUnsupported = errors.New("the account's name is not supported")
 	ErrDenied      = errors.New("the account may not use this service")
+	ErrNotLocal    = errors.New("the account may use this service only from the local network")
 	ErrTemporary   = errors.New("accounts can't be checked at the moment")
 	ErrLocked      = errors.New("locked out after too many wrong passwords")
 )
@@ -69,7 +71,10 @@ type Credential struct {
 	Name, Hash                           string
 	Enabled, Activated, Supported, Admin bool
 	Addresses                            []string
-	Denied                               []Service
+	Denied                               []Service // by the account's own settings
+	Policy                               string    // name of the policy that counts
+	PolicyDenied                         []Service // what it doesn't allow
+	LANOnly                              []Service // what it allows from the local network only
 }
 
 // Directory finds accounts; ErrUnknown when there is none.
@@ -89,7 +94,8 @@ type Policy struct {
 type Options struct {
 	Directory Directory
 	Policy    func() Policy
-	Share     func(Event) // is told of what other nodes are to Learn; it must not wait. nil: nobody
+	Local     func(netip.Addr) bool // is of the local network; nil: no address is
+	Share     func(Event)           // is told of what other nodes are to Learn; it must not wait. nil: nobody
 	Logger    *slog.Logger
 	Now       func() time.Time
 }
@@ -158,11 +164,12 @@ func (l *Login) Authenticate(ctx context.Context, a Attempt) (*Account, error) {
 	if l.succeeded(lockKey(name, a.Remote)) {
 		l.share(Event{Kind: Succeeded, Key: lockKey(name, a.Remote)})
 	}
-	return l.admit(&c, a.Service)
+	return l.admit(&c, &a)
 }
 
-// admit checks what is not about the password.
-func (l *Login) admit(c *Credential, s Service) (*Account, error) {
+// admit checks what is not about the password: the account, its own settings, then its policy.
+func (l *Login) admit(c *Credential, a *Attempt) (*Account, error) {
+	s := a.Service
 	switch {
 	case !c.Supported:
 		return nil, ErrUnsupported
@@ -171,10 +178,13 @@ func (l *Login) admit(c *Credential, s Service) (*Account, error) {
 	case !c.Activated && s != Admin:
 		return nil, ErrInactive
 	}
-	for _, d := range c.Denied {
-		if d == s {
-			return nil, fmt.Errorf("%w: %s", ErrDenied, s)
-		}
+	switch {
+	case slices.Contains(c.Denied, s):
+		return nil, fmt.Errorf("%w: %s", ErrDenied, s)
+	case slices.Contains(c.PolicyDenied, s):
+		return nil, fmt.Errorf("%w: %s, by the policy %s", ErrDenied, s, c.Policy)
+	case slices.Contains(c.LANOnly, s) && (l.o.Local == nil || !l.o.Local(a.Remote)):
+		return nil, fmt.Errorf("%w: %s, by the policy %s", ErrNotLocal, s, c.Policy)
 	}
 	return &Account{ID: c.AccountID, Name: c.Name, Admin: c.Admin, Addresses: c.Addresses}, nil
 }

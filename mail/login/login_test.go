@@ -159,3 +159,46 @@ func TestExchange(t *testing.T) {
 		}
 	}
 }
+
+// TestPolicy: what the policy doesn't allow is refused after the password was right, and so is a
+// client that is not of the local network.
+func TestPolicy(t *testing.T) {
+	// covers: R5.84 R5.85 R5.87 R5.88 R5.91 R5.92 R5.94 R5.95
+	l, d, _ := setup(t)
+	l.o.Local = func(ip netip.Addr) bool { return ip == home }
+	for _, s := range []Service{IMAP, POP3} {
+		other := map[Service]Service{IMAP: POP3, POP3: IMAP}[s]
+		c := d["anna"]
+		c.Policy, c.PolicyDenied, c.LANOnly = "strict", []Service{s}, nil
+		d["anna"] = c
+		for _, from := range []netip.Addr{home, away} {
+			if err := try(l, "anna", "right-one", from, s); !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), "policy strict") {
+				t.Errorf("%s off: %v", s, err)
+			}
+			if err := try(l, "anna", "right-one", from, other); err != nil {
+				t.Errorf("%s off, %s: %v", s, other, err)
+			}
+		}
+		if err := try(l, "anna", "wrong", home, s); !errors.Is(err, ErrPassword) {
+			t.Errorf("%s off, wrong password: %v", s, err)
+		}
+		c.PolicyDenied, c.LANOnly = nil, []Service{s}
+		d["anna"] = c
+		if err := try(l, "anna", "right-one", home, s); err != nil {
+			t.Errorf("%s from the local network: %v", s, err)
+		}
+		if err := try(l, "anna", "right-one", away, s); !errors.Is(err, ErrNotLocal) {
+			t.Errorf("%s from elsewhere: %v", s, err)
+		}
+		if err := try(l, "anna", "right-one", away, other); err != nil {
+			t.Errorf("%s local only, %s from elsewhere: %v", s, other, err)
+		}
+	}
+	l.o.Local = nil
+	c := d["anna"]
+	c.LANOnly = []Service{IMAP}
+	d["anna"] = c
+	if err := try(l, "anna", "right-one", home, IMAP); !errors.Is(err, ErrNotLocal) {
+		t.Errorf("no address is local, and yet: %v", err)
+	}
+}

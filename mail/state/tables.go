@@ -41,6 +41,7 @@ var (
 	RelayDomains   = &Table[model.RelayDomain]{ID: 22, Name: "relay domain", Key: func(d *model.RelayDomain) string { return d.Name },
 		Indexes: []Index[model.RelayDomain]{{ID: 1, Unique: true, Values: func(d *model.RelayDomain) []string { return []string{d.Domain} }}}}
 	Subscriptions = &Table[model.Subscription]{ID: 41, Name: "subscription", Class: ClassUser, Key: (*model.Subscription).Key}
+	Policies      = &Table[model.Policy]{ID: 40, Name: "policy", Key: func(p *model.Policy) string { return p.Name }}
 
 	DKIM           = &Table[model.DKIM]{ID: 33, Name: "DKIM", Key: func(d *model.DKIM) string { return d.Domain }}
 	AutoForwards   = &Table[model.AutoForward]{ID: 23, Name: "forward", Class: ClassUser, Key: func(f *model.AutoForward) string { return f.User }}
@@ -68,7 +69,7 @@ const pairRow = "pair"
 // tables lists them for code that finds a table by its number.
 var tables = []anyTable{
 	Settings, Users, Groups, Domains, DomainUsers, Aliases, Certificates, Tokens, Licenses, AdminLog, Sequences, Pairs, Epochs, MergeReports,
-	RelayRules, TrustedServers, RelayDomains, DKIM, AutoForwards, AutoReplies, AutoBCCs, ACMEAccounts, ACMEChallenges, IssuedCerts, TLSPolicies, TrustedCAs, STSPolicies, TLSReports, Subscriptions,
+	RelayRules, TrustedServers, RelayDomains, DKIM, AutoForwards, AutoReplies, AutoBCCs, ACMEAccounts, ACMEChallenges, IssuedCerts, TLSPolicies, TrustedCAs, STSPolicies, TLSReports, Subscriptions, Policies,
 }
 
 // anyTable is a table whatever its rows.
