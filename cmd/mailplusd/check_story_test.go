@@ -178,3 +178,72 @@ func TestTenThousandRecipients(t *testing.T) {
 	}
 	d.ok("queue", "clear", "--all", "--yes")
 }
+
+// TestStoryCheckClientRecords: the SRV records by which clients find their settings are compared
+// with what is offered (RFC 6186, RFC 8314).
+func TestStoryCheckClientRecords(t *testing.T) {
+	// covers: R2.51
+	d := newDaemon(t)
+	d.start()
+	d.ok("--yes", "service", "autoconfig", "set", "--enable", "on", "--port", fmt.Sprint(2443+d.offset), "--http-port", fmt.Sprint(2480+d.offset))
+	d.ok("config", "set", "network.public-address=111.222.112.223")
+	var zone, srv []string
+	for _, r := range d.rows("domain", "dns-records", "example.test") {
+		line := fmt.Sprintf("%v. 60 IN %v ", r["name"], r["type"])
+		switch r["type"] {
+		case "SRV":
+			name, _, _ := strings.Cut(fmt.Sprint(r["name"]), "._tcp")
+			srv = append(srv, name)
+			zone = append(zone, fmt.Sprintf("%s%v %v.", line, r["priority"], strings.TrimSuffix(fmt.Sprint(r["value"]), ".")))
+		case "MX":
+			zone = append(zone, fmt.Sprintf("%s%v %v.", line, r["priority"], r["value"]))
+		case "A":
+			zone = append(zone, line+fmt.Sprint(r["value"]))
+		}
+	}
+	if len(srv) != 7 { // submission and submissions, IMAP and POP3 with and without TLS, autodiscover
+		t.Fatalf("SRV records for %v", srv)
+	}
+	served := func(lines []string) {
+		t.Helper()
+		d.ok("config", "set", "network.resolvers="+resolver(t, strings.Join(lines, "\n")))
+	}
+	pick := func(service string) (i int) {
+		for i, line := range zone {
+			if strings.HasPrefix(line, service+".") {
+				return i
+			}
+		}
+		t.Fatalf("no record of %s in %v", service, zone)
+		return -1
+	}
+	served(zone) // published as we print them
+	for _, s := range srv {
+		d.has(s, "check", "dns", "example.test")
+	}
+	d.has("lead mail clients here", "check", "dns", "example.test")
+	if out := d.ok("check", "dns", "example.test"); strings.Contains(out, "error") || strings.Contains(out, "no SRV record") {
+		t.Errorf("a zone as it was printed:\n%s", out)
+	}
+
+	i := pick("_imaps")
+	served(append(append([]string{}, zone[:i]...), zone[i+1:]...))
+	d.has("no SRV record for _imaps._tcp", "check", "dns", "example.test")
+	wrong := append([]string{}, zone...)
+	wrong[i] = "_imaps._tcp.example.test. 60 IN SRV 0 0 993 old.example.test."
+	served(wrong)
+	d.has("leads clients to 993 old.example.test.", "check", "dns", "example.test")
+	wrong[i] = zone[i] + "\n_imaps._tcp.example.test. 60 IN SRV 30 0 993 old.example.test." // the other one is preferred
+	served(wrong)
+	d.has("lead mail clients here", "check", "dns", "example.test")
+	wrong[i] = "_imaps._tcp.example.test. 60 IN SRV 0 0 0 ." // said to be not offered (RFC 2782)
+	served(wrong)
+	d.has("no SRV record for _imaps._tcp", "check", "dns", "example.test")
+
+	served(zone)
+	d.ok("--yes", "service", "pop3", "set", "--enable", "off")
+	d.has("_pop3s._tcp.example.test: leads clients to", "check", "dns", "example.test")
+	d.has("which is not offered", "check", "dns", "example.test")
+	d.ok("config", "set", "network.resolvers=127.0.0.1:9")
+	d.has("can't be looked up", "check", "dns", "example.test")
+}
