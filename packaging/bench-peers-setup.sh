@@ -1,17 +1,21 @@
 #!/bin/sh
-# Starts Postfix on 12525 and Dovecot (IMAP 12143, LMTP) with their data in directory $1.
+# Starts Postfix on 12525 and Dovecot (IMAP 12143 and, with TLS, 12993; LMTP) with their data in directory $1.
 set -eu
 dir=$1
 mkdir -p "$dir/postfix" "$dir/spool" "$dir/pdata" "$dir/mail" "$dir/run"
 getent passwd vbench >/dev/null || useradd --system --no-create-home --shell /usr/sbin/nologin vbench
 chown vbench "$dir/mail"
 chown postfix "$dir/pdata"
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=mail.example.test \
+	-keyout "$dir/key.pem" -out "$dir/cert.pem" 2>/dev/null
 cat >"$dir/dovecot.conf" <<C
 base_dir = $dir/run
 log_path = $dir/dovecot.log
 protocols = imap lmtp
 listen = 127.0.0.1
-ssl = no
+ssl = yes
+ssl_cert = <$dir/cert.pem
+ssl_key = <$dir/key.pem
 disable_plaintext_auth = no
 mail_location = maildir:$dir/mail/%n
 mail_uid = vbench
@@ -29,11 +33,19 @@ service imap-login {
   inet_listener imap {
     port = 12143
   }
+  inet_listener imaps {
+    port = 12993
+    ssl = yes
+  }
   process_min_avail = 2
   service_count = 0
 }
+service imap {
+  process_limit = 4096
+}
+default_client_limit = 8192
 protocol imap {
-  mail_max_userip_connections = 2000
+  mail_max_userip_connections = 5000
 }
 service lmtp {
   unix_listener $dir/spool/private/dovecot-lmtp {

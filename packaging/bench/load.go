@@ -59,8 +59,8 @@ func sender(addr string, worker int, next *atomic.Int64, count int64, size int, 
 		}
 		var b strings.Builder
 		b.Grow(size + 512)
-		fmt.Fprintf(&b, "From: Bench <bench@sender.example>\r\nTo: someone <%s>\r\nSubject: message %d of worker %d\r\nMessage-ID: <%d.%d.%d@sender.example>\r\nDate: %s\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n",
-			rcpts[n%int64(len(rcpts))], n, worker, n, worker, time.Now().UnixNano(), time.Now().Format(time.RFC1123Z))
+		fmt.Fprintf(&b, "From: Bench <bench@sender.example>\r\nTo: someone <%s>\r\nSubject: message %d of worker %d\r\nMessage-ID: <%d.%d.%d@sender.example>\r\nDate: %s\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nkeyword%03d\r\n",
+			rcpts[n%int64(len(rcpts))], n, worker, n, worker, time.Now().UnixNano(), time.Now().Format(time.RFC1123Z), n%500)
 		for b.Len() < size {
 			b.WriteString(line)
 		}

@@ -1,7 +1,7 @@
 // Command bench measures mail servers side by side on loopback: the same load, one after
 // the other in one run, so that the ratio means something on a noisy machine.
 //
-//	bench -server NAME=SMTP,IMAP [-server …] -user u1,u2 -password P
+//	bench -server NAME=SMTP,IMAP[,IMAPS] [-server …] -user u1,u2 -password P [-mpctl 'bin/mpctl --socket S']
 //	bench -idle 1000 -imap ADDRESS [-tls] -pid PID -password P
 package main
 
@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-type server struct{ name, smtp, imap string }
+// server is one to measure; imaps is its address with TLS from the start, empty: not measured.
+type server struct{ name, smtp, imap, imaps string }
 
 type servers []server
 
@@ -22,11 +23,11 @@ func (s *servers) String() string { return fmt.Sprint(*s) }
 
 func (s *servers) Set(v string) error {
 	name, rest, ok := strings.Cut(v, "=")
-	smtp, imap, ok2 := strings.Cut(rest, ",")
-	if !ok || !ok2 {
-		return fmt.Errorf("%q is not NAME=SMTP,IMAP", v)
+	addrs := strings.Split(rest, ",")
+	if !ok || len(addrs) < 2 || len(addrs) > 3 {
+		return fmt.Errorf("%q is not NAME=SMTP,IMAP or NAME=SMTP,IMAP,IMAPS", v)
 	}
-	*s = append(*s, server{name, smtp, imap})
+	*s = append(*s, server{name, addrs[0], addrs[1], strings.Join(addrs[2:], "")})
 	return nil
 }
 
@@ -38,14 +39,15 @@ type work struct {
 
 func main() {
 	var list servers
-	flag.Var(&list, "server", "NAME=SMTP-address,IMAP-address; twice to compare")
+	flag.Var(&list, "server", "NAME=SMTP-address,IMAP-address[,IMAPS-address]; twice to compare")
 	users := flag.String("user", "alice,bob", "accounts, by turns")
 	domain := flag.String("domain", "example.test", "their domain")
 	password := flag.String("password", "", "their password")
 	rounds := flag.Int("rounds", 3, "rounds; the median is shown")
 	scale := flag.Float64("scale", 1, "share of the messages to send")
 	big := flag.Int("mailbox", 20000, "messages in the mailbox that is listed; 0: don't")
-	clients := flag.Int("clients", 100, "clients that come back to it at once")
+	clients := flag.Int("clients", 1000, "clients that come back to it at once")
+	mpctl := flag.String("mpctl", "", "command that administers the first server: full-text search is switched on with it before SEARCH is measured")
 	idle := flag.Int("idle", 0, "measure the resident memory of this many idle IMAP connections instead")
 	imap := flag.String("imap", "127.0.0.1:2143", "with -idle: the server's IMAP address")
 	useTLS := flag.Bool("tls", false, "with -idle: TLS from the start")
@@ -65,8 +67,9 @@ func main() {
 	for i, n := range names {
 		rcpts[i] = n + "@" + *domain
 	}
-	b := bench{list: list, names: names, rcpts: rcpts, password: *password, rounds: *rounds}
+	b := bench{list: list, names: names, rcpts: rcpts, password: *password, rounds: *rounds, mpctl: *mpctl, big: *big}
 	n := func(count int) int { return max(int(float64(count)**scale), 20) }
+	b.small = *rounds * n(4000) / len(names)
 	for _, w := range []work{
 		{"4 KB messages, 64 connections", 64, n(4000), 4096},
 		{"4 KB messages, 1 connection", 1, n(600), 4096},
@@ -78,7 +81,7 @@ func main() {
 		}
 	}
 	if *big > 0 {
-		for _, part := range []func() error{func() error { return b.fetch(*big) }, b.commands, func() error { return b.reconnect(*clients) }} {
+		for _, part := range []func() error{func() error { return b.fetch(*big) }, b.stream, b.commands, func() error { return b.reconnect(*clients) }, b.search} {
 			if err := part(); err != nil {
 				fmt.Fprintln(os.Stderr, "bench:", err)
 				os.Exit(1)
@@ -97,6 +100,9 @@ type bench struct {
 	rcpts    []string
 	password string
 	rounds   int
+	mpctl    string
+	big      int // messages of the mailbox that is listed
+	small    int // messages of 4 KB with which each mailbox begins
 }
 
 func (b *bench) total(s server) (int, error) {
@@ -175,31 +181,59 @@ func (b *bench) fetch(count int) error {
 		}
 	}
 	for _, c := range []struct{ name, cmd string }{
-		{"SELECT, FETCH 1:* (UID FLAGS)", "FETCH 1:20000 (UID FLAGS)"},
-		{"SELECT, FETCH 1:* (ENVELOPE)", "FETCH 1:20000 (ENVELOPE)"},
+		{"SELECT, FETCH 1:* (UID FLAGS)", fmt.Sprintf("FETCH 1:%d (UID FLAGS)", b.big)},
+		{"SELECT, FETCH 1:* (ENVELOPE)", fmt.Sprintf("FETCH 1:%d (ENVELOPE)", b.big)},
 	} {
-		times := map[string][]float64{}
-		for round := range b.rounds + 2 {
-			for _, s := range b.list {
-				m, err := dialIMAP(s.imap, b.names[0], b.password, false)
-				if err != nil {
-					return err
-				}
-				start := time.Now()
-				if _, err := m.do("SELECT INBOX"); err != nil {
-					return err
-				}
-				if _, err := m.do("%s", c.cmd); err != nil {
-					return err
-				}
-				if round >= 2 { // the first rounds warm the caches
-					times[s.name] = append(times[s.name], time.Since(start).Seconds()*1000)
-				}
-				m.c.Close()
+		for _, withTLS := range []bool{false, true} {
+			if err := b.opened(c.name, c.cmd, withTLS); err != nil {
+				return err
 			}
 		}
-		b.row(c.name, "ms", times, true)
 	}
+	return nil
+}
+
+// withTLS tells whether every server can be measured with TLS.
+func (b *bench) withTLS() bool {
+	return !slices.ContainsFunc(b.list, func(s server) bool { return s.imaps == "" })
+}
+
+func (b *bench) dial(s server, withTLS bool) (*imap, error) {
+	if withTLS {
+		return dialIMAP(s.imaps, b.names[0], b.password, true)
+	}
+	return dialIMAP(s.imap, b.names[0], b.password, false)
+}
+
+// opened measures SELECT and a command behind it.
+func (b *bench) opened(name, cmd string, withTLS bool) error {
+	if withTLS && !b.withTLS() {
+		return nil
+	}
+	times := map[string][]float64{}
+	for round := range b.rounds + 2 {
+		for _, s := range b.list {
+			m, err := b.dial(s, withTLS)
+			if err != nil {
+				return err
+			}
+			start := time.Now()
+			if _, err := m.do("SELECT INBOX"); err != nil {
+				return err
+			}
+			if _, err := m.do("%s", cmd); err != nil {
+				return err
+			}
+			if round >= 2 { // the first rounds warm the caches
+				times[s.name] = append(times[s.name], time.Since(start).Seconds()*1000)
+			}
+			m.c.Close()
+		}
+	}
+	if withTLS {
+		name += ", TLS"
+	}
+	b.row(name, "ms", times, true)
 	return nil
 }
 
