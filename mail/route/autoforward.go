@@ -9,9 +9,12 @@ import (
 	"mailplusd/mail/model"
 )
 
-// MayForward tells whether a user's mail may be passed on (R5.56, R5.57). It is the only place that
-// asks; so far everybody may. What was set before it was forbidden stays, and does nothing.
-func MayForward(_ *directory.Picture, _ *directory.Account) bool { return true }
+// MayForward tells whether a user's mail may be passed on, by the policy that counts for him (R5.56,
+// R5.57); where it leaves that to the domain he may. It is the only place that asks. What was set
+// before it was forbidden stays, and does nothing.
+func MayForward(_ *directory.Picture, a *directory.Account) bool {
+	return a.Policy == nil || a.Policy.AutoForward(true)
+}
 
 // Limits of passing on. What they cut stays in the mailbox.
 const (
