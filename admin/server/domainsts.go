@@ -5,10 +5,10 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"time"
 
 	"mailplusd/admin/api"
 	"mailplusd/mail/certs"
+	"mailplusd/mail/certs/keeper"
 	"mailplusd/mail/model"
 	"mailplusd/mail/state"
 
@@ -92,15 +92,14 @@ func (s *Server) warnSTS(c *Call, d *model.Domain) {
 
 // certificateFor gives what a certificate of the services says that has a name; nil: none has it.
 func (s *Server) certificateFor(name string) *certs.Info {
-	rows, err := state.Certificates.List(s.mail.State, "")
+	all, err := keeper.All(s.mail.State)
 	if err != nil {
 		return nil
 	}
 	_, parent, _ := strings.Cut(name, ".")
-	for _, r := range rows {
-		info, err := certs.Check(&certs.Certificate{CertPEM: []byte(r.Cert), KeyPEM: []byte(r.Key)}, time.Unix(r.Created, 0))
-		if err == nil && (slices.Contains(info.Names, name) || slices.Contains(info.Names, "*."+parent)) {
-			return &info
+	for _, e := range all {
+		if e.Chain != "" && e.Err == nil && (slices.Contains(e.Info.Names, name) || slices.Contains(e.Info.Names, "*."+parent)) {
+			return &e.Info
 		}
 	}
 	return nil

@@ -57,7 +57,7 @@ func (s *Server) tlsPolicyShow(_ context.Context, c *Call, in *api.TLSPolicyIn) 
 		return api.TLSPolicyRow{}, err
 	}
 	name := destination(in.Domain)
-	p := pic.Policies[name]
+	p := pic.TLSPolicies[name]
 	if p == nil && name != model.AnyDestination {
 		p = pic.TLSPolicy(strings.TrimPrefix(name, "."))
 	}

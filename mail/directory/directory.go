@@ -58,32 +58,32 @@ func (a *Account) MainAddress() string {
 
 // Picture is all of it at one moment. It is never changed.
 type Picture struct {
-	version   uint64
-	Users     []*Account // by name
-	Groups    map[string]*model.Group
-	dkim      map[string]*model.DKIM        // by domain
-	Domains   map[string]*model.Domain      // also by additional name
-	Aliases   map[string]*model.Alias       // by name@domain
-	Trusted   []netip.Prefix                // servers that may send without login
-	Relayed   map[string]bool               // domains that are taken and passed on to their own servers
-	Relays    []*model.RelayRule            // by name
-	Policies  map[string]*model.TLSPolicy   // by domain, .suffix or *
-	Roots     *x509.CertPool                // whom the administrator trusts besides the system; nil: nobody
-	External  []string                      // external postmasters, when they are enabled
-	Forwards  map[string]*model.AutoForward // by user
-	Replies   map[string]*model.AutoReply   // by user
-	BCC       []*model.AutoBCC              // by domain and name
-	SRS       *srs.Rewriter                 // nil: senders can be neither rewritten nor read
-	Rewrite   bool                          // the sender of what is passed on is rewritten
-	sealed    string                        // secret of SRS
-	Policies  []*model.Policy               // in the order in which they count; the default one is last
-	byName    map[string]*Account
-	byID      map[model.AccountID]*Account
-	byAddress map[string]*Account
-	members   map[string]map[string]bool // group → users, nested
-	Used      int                        // activated accounts, each one a seat
-	Seats     int                        // free ones and licences
-	Wanting   int                        // accounts that the default would activate if there were seats
+	version     uint64
+	Users       []*Account // by name
+	Groups      map[string]*model.Group
+	dkim        map[string]*model.DKIM        // by domain
+	Domains     map[string]*model.Domain      // also by additional name
+	Aliases     map[string]*model.Alias       // by name@domain
+	Trusted     []netip.Prefix                // servers that may send without login
+	Relayed     map[string]bool               // domains that are taken and passed on to their own servers
+	Relays      []*model.RelayRule            // by name
+	TLSPolicies map[string]*model.TLSPolicy   // by domain, .suffix or *
+	Roots       *x509.CertPool                // whom the administrator trusts besides the system; nil: nobody
+	External    []string                      // external postmasters, when they are enabled
+	Forwards    map[string]*model.AutoForward // by user
+	Replies     map[string]*model.AutoReply   // by user
+	BCC         []*model.AutoBCC              // by domain and name
+	SRS         *srs.Rewriter                 // nil: senders can be neither rewritten nor read
+	Rewrite     bool                          // the sender of what is passed on is rewritten
+	sealed      string                        // secret of SRS
+	Policies    []*model.Policy               // in the order in which they count; the default one is last
+	byName      map[string]*Account
+	byID        map[model.AccountID]*Account
+	byAddress   map[string]*Account
+	members     map[string]map[string]bool // group → users, nested
+	Used        int                        // activated accounts, each one a seat
+	Seats       int                        // free ones and licences
+	Wanting     int                        // accounts that the default would activate if there were seats
 }
 
 // Now gives the picture of this moment.

@@ -9,12 +9,12 @@ import (
 )
 
 func (p *Picture) addTLS(r state.Reader) error {
-	p.Policies = map[string]*model.TLSPolicy{}
+	p.TLSPolicies = map[string]*model.TLSPolicy{}
 	for t, err := range state.TLSPolicies.All(r, "") {
 		if err != nil {
 			return err
 		}
-		p.Policies[t.Domain] = t
+		p.TLSPolicies[t.Domain] = t
 	}
 	for ca, err := range state.TrustedCAs.All(r, "") {
 		if err != nil {
@@ -39,7 +39,7 @@ func (p *Picture) addTLS(r state.Reader) error {
 // TLSPolicy gives what the administrator demands of connections to a destination: its own policy,
 // that of the nearest domain above it, or the one for all; nil: nothing.
 func (p *Picture) TLSPolicy(domain string) *model.TLSPolicy {
-	if t := p.Policies[domain]; t != nil {
+	if t := p.TLSPolicies[domain]; t != nil {
 		return t
 	}
 	for rest := domain; ; {
@@ -47,10 +47,10 @@ func (p *Picture) TLSPolicy(domain string) *model.TLSPolicy {
 		if !ok {
 			break
 		}
-		if t := p.Policies["."+parent]; t != nil {
+		if t := p.TLSPolicies["."+parent]; t != nil {
 			return t
 		}
 		rest = parent
 	}
-	return p.Policies[model.AnyDestination]
+	return p.TLSPolicies[model.AnyDestination]
 }
