@@ -45,7 +45,9 @@ func TestFetch(t *testing.T) {
 		{"no type", "example.com", give("", plain), PolicyInvalid},
 		{"64 KB", "example.com", give("text/plain", strings.Repeat("x", MaxPolicy)), ""},
 		{"too large", "example.com", give("text/plain", strings.Repeat("x", MaxPolicy+1)), PolicyInvalid},
-		{"redirect", "example.com", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://example.com/", http.StatusFound) }, FetchError},
+		{"redirect", "example.com", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://example.com/", http.StatusFound)
+		}, FetchError},
 		{"error", "example.com", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) }, FetchError},
 		{"cut off", "example.com", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
