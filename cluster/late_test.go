@@ -16,9 +16,8 @@ import (
 // tape keeps what is sent on each connection, from the request on that carries a state.
 type tape struct {
 	raft.StreamLayer
-	mu    sync.Mutex
-	sent  [][]byte
-	taped int
+	mu   sync.Mutex
+	sent [][]byte
 }
 
 type tapedConn struct {

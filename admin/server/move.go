@@ -38,7 +38,7 @@ type move struct {
 	imports                 map[string]*importer
 	order                   []string
 	current                 string
-	failed, moved           int
+	failed                  int
 }
 
 // setupFromMailServer makes the system with its accounts and aliases, all or nothing, and then takes in

@@ -123,8 +123,10 @@ func TestKept(t *testing.T) {
 	if count("a.example") == 0 || count("a.example") != 0 || count("gone.example") == 0 || count("gone.example") != 0 {
 		t.Error("what is sure is not kept")
 	}
-	if count("fail.example") == 0 || count("fail.example") == 0 {
-		t.Error("a failure is kept")
+	for range 2 {
+		if count("fail.example") == 0 {
+			t.Error("a failure is kept")
+		}
 	}
 	now = now.Add(keep)
 	if count("a.example") == 0 {
