@@ -1,0 +1,8 @@
+package ldaptest
+
+import "syscall"
+
+const (
+	stopSignal = syscall.SIGSTOP
+	contSignal = syscall.SIGCONT
+)
