@@ -1,5 +1,5 @@
 // Package login decides who may log in: it compares passwords (argon2id, or bcrypt from
-// elsewhere), slows guessing down and locks addresses out.
+// elsewhere) or has a directory do so, slows guessing down and locks addresses out.
 package login
 
 import (
@@ -75,6 +75,12 @@ type Credential struct {
 	Policy                               string    // name of the policy that counts
 	PolicyDenied                         []Service // what it doesn't allow
 	LANOnly                              []Service // what it allows from the local network only
+	// Check asks the directory that the account is of; nil: Hash decides. An error says that it
+	// could not be asked. Also set with ErrUnknown, so that the answer takes as long.
+	Check func(ctx context.Context, password []byte) (bool, error)
+	// Remember is how long a right password is remembered for when the directory can't be
+	// asked; 0: not at all.
+	Remember time.Duration
 }
 
 // Directory finds accounts; ErrUnknown when there is none.
@@ -104,7 +110,9 @@ type Options struct {
 type Login struct {
 	o     Options
 	slots chan struct{} // hashing takes 19 MB each
-	key   [32]byte      // of the cache: never leaves the process
+	asks  chan struct{} // of directories
+	kept  map[string]remembered
+	key   [32]byte // of the cache: never leaves the process
 	mu    sync.Mutex
 	cache map[string][32]byte
 	fails map[string]*failures
@@ -115,6 +123,7 @@ const (
 	maxCache   = 20_000
 	maxFails   = 50_000
 	hashAtOnce = 4
+	askAtOnce  = 64
 )
 
 // New makes a Login.
@@ -125,7 +134,7 @@ func New(o Options) *Login {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	l := &Login{o: o, slots: make(chan struct{}, hashAtOnce), cache: map[string][32]byte{}, fails: map[string]*failures{}, order: list.New()}
+	l := &Login{o: o, slots: make(chan struct{}, hashAtOnce), cache: map[string][32]byte{}, kept: map[string]remembered{}, asks: make(chan struct{}, askAtOnce), fails: map[string]*failures{}, order: list.New()}
 	rand.Read(l.key[:])
 	return l
 }
@@ -143,18 +152,14 @@ func (l *Login) Authenticate(ctx context.Context, a Attempt) (*Account, error) {
 	if err != nil && !unknown {
 		return nil, err
 	}
-	hash := c.Hash
-	if unknown || hash == "" {
-		hash = dummyHash // costs the same time
-	}
-	ok, err := l.verify(ctx, c.Name, hash, a.Password)
+	ok, err := l.matches(ctx, &c, unknown, a.Password)
 	if err != nil {
 		return nil, err
 	}
 	switch {
 	case unknown:
 		err = ErrUnknown
-	case !ok || c.Hash == "":
+	case !ok:
 		err = ErrPassword
 	}
 	if err != nil {
@@ -165,6 +170,19 @@ func (l *Login) Authenticate(ctx context.Context, a Attempt) (*Account, error) {
 		l.share(Event{Kind: Succeeded, Key: lockKey(name, a.Remote)})
 	}
 	return l.admit(&c, &a)
+}
+
+// matches compares a password with what is known of the account, or has the directory do so.
+func (l *Login) matches(ctx context.Context, c *Credential, unknown bool, password []byte) (bool, error) {
+	if c.Check != nil {
+		return l.ask(ctx, c, password)
+	}
+	hash := c.Hash
+	if unknown || hash == "" {
+		hash = dummyHash // costs the same time
+	}
+	ok, err := l.verify(ctx, c.Name, hash, password)
+	return ok && c.Hash != "", err
 }
 
 // admit checks what is not about the password: the account, its own settings, then its policy.
@@ -242,10 +260,12 @@ func lockKey(name string, ip netip.Addr) string {
 	return name + " " + p.String()
 }
 
-func (l *Login) locked(name string, ip netip.Addr) error {
+func (l *Login) locked(name string, ip netip.Addr) error { return l.lockedKey(lockKey(name, ip)) }
+
+func (l *Login) lockedKey(key string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f := l.fails[lockKey(name, ip)]
+	f := l.fails[key]
 	if f != nil && l.o.Now().Before(f.until) {
 		return fmt.Errorf("%w until %s", ErrLocked, f.until.Format(time.RFC3339))
 	}
