@@ -3,6 +3,7 @@ package mail
 import (
 	"bytes"
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -24,7 +25,7 @@ func (s *Server) houseKeeping() {
 				failed string
 				do     func(context.Context, time.Time) error
 			}{
-				{"recovered mail not removed", s.EmptyRecovered}, {"expunged mail not purged", s.PurgeExpunged}, {"unused bodies not removed", s.CollectBodies}, {"admin log not trimmed", s.TrimAdminLog}, {"old MTA-STS policies not removed", s.TrimSTSPolicies},
+				{"recovered mail not removed", s.EmptyRecovered}, {"expunged mail not purged", s.PurgeExpunged}, {"unused bodies not removed", s.CollectBodies}, {"admin log not trimmed", s.TrimAdminLog}, {"old MTA-STS policies not removed", s.TrimSTSPolicies}, {"ended sessions not removed", s.TrimSessions},
 			} {
 				if err := work.do(s.ctx, time.Now()); err != nil && s.ctx.Err() == nil {
 					s.log.Error(work.failed, "err", err)
@@ -66,6 +67,33 @@ func (s *Server) TrimAdminLog(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
+}
+
+// TrimSessions removes sessions of the administration that have ended.
+func (s *Server) TrimSessions(ctx context.Context, now time.Time) error {
+	if !s.leading() {
+		return nil
+	}
+	var old []string
+	for t, err := range state.Tokens.All(s.State, "") {
+		if err != nil {
+			return err
+		}
+		if t.Session && t.Expires < now.Unix() && len(old) < 500 {
+			old = append(old, t.Name)
+		}
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	return s.State.Update(ctx, func(tx *state.Tx) error {
+		for _, name := range old {
+			if err := state.Tokens.Delete(tx, name); err != nil && !errors.Is(err, state.ErrNotFound) {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // EmptyRecovered removes mail that a merge has put into "Recovered by merge" 30 days ago. The node

@@ -94,6 +94,7 @@ type Server struct {
 	auto     *autoconfig.Server
 
 	challenges *autoconfig.Server // where an ACME server looks and no other listener is
+	bound      bound
 	ctx        context.Context
 	cancel     context.CancelFunc
 	wg         sync.WaitGroup
@@ -184,6 +185,7 @@ func (s *Server) Start() {
 	s.wg.Go(func() { s.Search.Run(s.ctx) })
 	s.wg.Go(func() { s.Certs.Run(s.ctx) })
 	s.wg.Go(s.reporting)
+	s.wg.Go(s.followDirectory)
 }
 
 // reload brings what follows from rows up to date.
@@ -327,16 +329,22 @@ func (a accounts) Lookup(_ context.Context, name string) (login.Credential, erro
 	if err != nil {
 		return login.Credential{}, fmt.Errorf("%w: %w", login.ErrTemporary, err)
 	}
+	var c login.Credential
 	acc := pic.Login(name)
+	if acc != nil {
+		c = login.Credential{
+			AccountID: acc.ID, Name: acc.Name, Hash: acc.Hash, Enabled: !acc.Off(), Activated: acc.Activated,
+			Supported: acc.Status() != model.UserUnsupported, Admin: pic.IsAdmin(acc), Addresses: acc.Addresses,
+		}
+		for _, d := range acc.Deny {
+			c.Denied = append(c.Denied, login.Service(d))
+		}
+	}
+	if pic.Source != model.SourceLocal {
+		a.s.credential(&c, acc)
+	}
 	if acc == nil {
-		return login.Credential{}, login.ErrUnknown
-	}
-	c := login.Credential{
-		AccountID: acc.ID, Name: acc.Name, Hash: acc.Hash, Enabled: !acc.Disabled, Activated: acc.Activated,
-		Supported: acc.Status() != model.UserUnsupported, Admin: pic.IsAdmin(acc), Addresses: acc.Addresses,
-	}
-	for _, d := range acc.Deny {
-		c.Denied = append(c.Denied, login.Service(d))
+		return c, login.ErrUnknown
 	}
 	limit(&c, acc.Policy)
 	return c, nil

@@ -11,7 +11,7 @@ var All = []op.Any{
 	GroupAdd, GroupList, GroupShow, GroupSet, GroupDelete, GroupMemberAdd, GroupMemberDelete, GroupMemberList,
 	PolicyAdd, PolicyList, PolicyShow, PolicySet, PolicyDelete, PolicyMove, PolicyTargetAdd, PolicyTargetDelete, PolicyTargetList, PolicyEffective,
 	AccountListOp, AccountActivate, AccountDeactivate, AccountReset, AccountGroupList, AccountGroupActivate, AccountGroupDeactivate, AccountGroupReset,
-	AccountDefaultShow, AccountDefaultSet, AccountSourceShow, AccountSourceSet, LicenseList, LicenseIssue, LicenseAdd,
+	AccountDefaultShow, AccountDefaultSet, AccountSourceShow, AccountSourceSet, LDAPBind, LDAPShow, LDAPSet, LDAPUnbind, LDAPTest, LDAPSync, LicenseList, LicenseIssue, LicenseAdd,
 	DomainAdd, DomainList, DomainShow, DomainSet, DomainDelete, DomainDNSRecords, DomainSTSShow, DomainSTSSet, DKIMShow, DKIMEnable, DKIMDisable, DKIMSet, DKIMGenerate,
 	DomainUserAdd, DomainUserList, DomainUserShow, DomainUserSet, DomainUserDelete,
 	AliasAdd, AliasList, AliasShow, AliasSet, AliasDelete, AliasImport, AliasExportOp,
@@ -34,5 +34,5 @@ var All = []op.Any{
 	StorageShow, StorageDigest, StorageVerify, StorageCompact, LockList, LockClear, TokenAdd, TokenList, TokenDelete,
 	HAShow, HAPrecheck, HADiscover, HAInvite, HACreate, HASet, HASwitchover, HARemove, HARecover, HAWait,
 	HAWitnessAdd, HAWitnessDel, HAWitnessShow, HAUpgrade, HAMergeList, HAMergeShow, ServerList, ServerShow,
-	MeShow, MePasswd, MeClientSettings, MeForwardShow, MeForwardSet, MeForwardDelete, MeReplyShow, MeReplySet, MeReplyDelete, MailSend, Complete,
+	SessionAdd, MeShow, MePasswd, MeFactorShow, MeFactorEnable, MeFactorConfirm, MeFactorDisable, MeClientSettings, MeForwardShow, MeForwardSet, MeForwardDelete, MeReplyShow, MeReplySet, MeReplyDelete, MailSend, Complete,
 }

@@ -5,7 +5,7 @@ import "mailplusd/admin/op"
 // TokenRow is a login token; its text is shown once.
 type TokenRow struct {
 	Name    string `json:"name" col:"NAME"`
-	Kind    string `json:"kind" col:"KIND"` // token or certificate
+	Kind    string `json:"kind" col:"KIND"` // token, certificate or session
 	User    string `json:"user" col:"USER"`
 	Token   string `json:"token" col:"TOKEN"`
 	Expires string `json:"expires" col:"EXPIRES"`

@@ -18,6 +18,8 @@ type UserRow struct {
 	Deny        []string `json:"deny" col:"DENIED,wide"`
 	FTS         bool     `json:"fts" col:"FTS,wide"`
 	Policy      string   `json:"policy" col:"POLICY,wide"`
+	Directory   string   `json:"directory" col:"DIRECTORY,wide"` // where the account comes from when it is not local, and why it is disabled there
+	TwoFactor   bool     `json:"two_factor" col:"2FA,wide"`
 	ID          uint64   `json:"id" col:"ID,wide"`
 	Created     string   `json:"created" col:"CREATED,wide"`
 }
@@ -54,6 +56,7 @@ type UserSetIn struct {
 	Admin       *bool    `json:"admin" flag:"admin" help:"may administer the system"`
 	Deny        []string `json:"deny" flag:"deny" enum:"imap,pop3,smtp,self-service,none" help:"service this user may not use; none: all allowed"`
 	FTS         *bool    `json:"fts" flag:"fts" help:"index this user's mail for full-text search, when the service is on; off removes the index"`
+	TwoFactor   *bool    `json:"two_factor" flag:"2fa" help:"off: forget this user's second factor, such as when he has lost it; only he can turn it on, with mpctl me 2fa enable"`
 }
 
 // UserDeleteIn removes a user.

@@ -30,10 +30,11 @@ type Options struct {
 	CA       string // file with the certificate to trust; empty: the system's
 	User     string // with Server: login name
 	Password string
-	Token    string        // instead of User and Password
-	Cert     string        // with Server: PEM file of a client certificate
-	Key      string        // PEM file of its key; empty: in Cert
-	Wait     time.Duration // how long to retry while the daemon starts
+	Token    string                 // instead of User and Password
+	Code     func() (string, error) // asks for the one-time code of User; nil: there is none
+	Cert     string                 // with Server: PEM file of a client certificate
+	Key      string                 // PEM file of its key; empty: in Cert
+	Wait     time.Duration          // how long to retry while the daemon starts
 }
 
 // Client is a connection to one daemon.
@@ -41,6 +42,7 @@ type Client struct {
 	o    Options
 	http *http.Client
 	base string
+	code string // of the login that is under way
 	// ServerVersion is the daemon's, known after the first call.
 	ServerVersion string
 }
@@ -96,6 +98,9 @@ func (c *Client) request(ctx context.Context, path string, body io.Reader, dryRu
 		req.Header.Set("Authorization", "Bearer "+c.o.Token)
 	case c.o.User != "":
 		req.SetBasicAuth(c.o.User, c.o.Password)
+		if c.code != "" {
+			req.Header.Set(op.CodeHeader, c.code)
+		}
 	}
 	return req, nil
 }
@@ -151,8 +156,66 @@ type Raw struct {
 
 const maxReply = 1 << 30
 
-// Call does an operation.
+// Call does an operation. Where the login needs a one-time code it is asked for, and spent on a
+// session for this and later calls: a code is good once.
 func (c *Client) Call(ctx context.Context, path string, in any, dryRun bool) (*Raw, error) {
+	r, err := c.call(ctx, path, in, dryRun)
+	var e *op.Error
+	if !errors.As(err, &e) || e.Field != op.FieldCode || e.Code != op.Forbidden || c.o.Code == nil || c.o.Token != "" || c.code != "" {
+		return r, err
+	}
+	if path == sessionPath { // the code is for the session that the caller wants
+		return c.withCode(ctx, in)
+	}
+	if err := c.session(ctx); err != nil {
+		return nil, err
+	}
+	return c.call(ctx, path, in, dryRun)
+}
+
+const sessionPath = "/v1/login/session/add"
+
+// sessionMinutes is how long the session of one command lasts.
+const sessionMinutes = 15
+
+// session logs in with a one-time code.
+func (c *Client) session(ctx context.Context) error {
+	r, err := c.withCode(ctx, map[string]any{"minutes": sessionMinutes})
+	if err != nil {
+		return err
+	}
+	var out struct {
+		Token string `json:"token"`
+	}
+	if err := json.Unmarshal(r.Result, &out); err != nil || out.Token == "" {
+		return op.Errorf(op.Failed, "the answer to the login can't be read")
+	}
+	c.o.Token = out.Token
+	return nil
+}
+
+// withCode makes a session of password and one-time code.
+func (c *Client) withCode(ctx context.Context, in any) (r *Raw, err error) {
+	if c.code, err = c.o.Code(); err != nil {
+		return nil, err
+	}
+	defer func() { c.code = "" }()
+	if c.code == "" {
+		return nil, op.Errorf(op.Forbidden, "a one-time code is needed").With("--login-code-file FILE, or at a terminal")
+	}
+	return c.call(ctx, sessionPath, in, false)
+}
+
+// ready logs in before a call whose input can be sent only once.
+func (c *Client) ready(ctx context.Context) error {
+	if c.o.Server == "" || c.o.User == "" || c.o.Token != "" || c.o.Code == nil {
+		return nil
+	}
+	_, err := c.Call(ctx, "/v1/me/2fa/show", struct{}{}, false)
+	return err
+}
+
+func (c *Client) call(ctx context.Context, path string, in any, dryRun bool) (*Raw, error) {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return nil, err
@@ -175,6 +238,9 @@ func (c *Client) Call(ctx context.Context, path string, in any, dryRun bool) (*R
 
 // Stream does an operation whose rows come one by one.
 func (c *Client) Stream(ctx context.Context, path string, in any, dryRun bool, row func(json.RawMessage) error) error {
+	if err := c.ready(ctx); err != nil {
+		return err
+	}
 	body, err := json.Marshal(in)
 	if err != nil {
 		return err
@@ -189,6 +255,9 @@ func (c *Client) Stream(ctx context.Context, path string, in any, dryRun bool, r
 
 // Bulk sends rows, or an upload's messages, as they are read and hands over the rows of the answer.
 func (c *Client) Bulk(ctx context.Context, path string, rows io.Reader, dryRun bool, result func(json.RawMessage) error) error {
+	if err := c.ready(ctx); err != nil {
+		return err
+	}
 	req, err := c.request(ctx, path, rows, dryRun)
 	if err != nil {
 		return err

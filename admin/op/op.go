@@ -79,6 +79,12 @@ type Spec struct {
 	Alone    bool // changes no setting: allowed on a secondary that serves alone (R11.61)
 }
 
+// CodeHeader carries the one-time code of a login with two factors.
+const CodeHeader = "X-One-Time-Code"
+
+// FieldCode is Error.Field when a login needs a one-time code.
+const FieldCode = "code"
+
 // None is the input or output of an operation that has none.
 type None struct{}
 

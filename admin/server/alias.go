@@ -157,7 +157,11 @@ func addAlias(tx *state.Tx, d *model.Domain, name string, members []string, now 
 	} else if has {
 		return nil, exists("alias", local+"@"+d.Name, "mpctl domain alias set "+d.Name+" "+local)
 	}
-	owner, err := state.DomainUsers.Find(tx, state.IndexAddress, local+"@"+d.Name)
+	source, err := state.Source(tx)
+	if err != nil {
+		return nil, err
+	}
+	owner, err := state.DomainUsers.Find(tx, state.IndexAddress, model.SourceKey(source, local+"@"+d.Name))
 	if err != nil {
 		return nil, err
 	}

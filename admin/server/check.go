@@ -296,7 +296,7 @@ func (s *Server) checkConfig(context.Context, *Call, *op.None) ([]api.Finding, e
 func (s *Server) checkAll(ctx context.Context, c *Call, none *op.None) ([]api.Finding, error) {
 	f := findings{}
 	for _, check := range []func(context.Context, *Call, *op.None) ([]api.Finding, error){
-		s.checkServices, s.checkCerts, s.checkConfig, s.checkNetwork, s.checkPorts,
+		s.checkServices, s.checkCerts, s.checkConfig, s.checkDirectory, s.checkNetwork, s.checkPorts,
 		func(ctx context.Context, c *Call, _ *op.None) ([]api.Finding, error) {
 			return s.checkDNS(ctx, c, &api.CheckDNSIn{})
 		},

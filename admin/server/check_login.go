@@ -7,13 +7,15 @@ import (
 	"time"
 
 	"mailplusd/admin/api"
+	"mailplusd/mail"
 	"mailplusd/mail/directory"
+	"mailplusd/mail/directory/ldap"
 	"mailplusd/mail/login"
 	"mailplusd/mail/model"
 )
 
 // checkLogin tells apart why a login fails (R2.58, R5.18, R5.24).
-func (s *Server) checkLogin(_ context.Context, _ *Call, in *api.CheckLoginIn) ([]api.Finding, error) {
+func (s *Server) checkLogin(ctx context.Context, _ *Call, in *api.CheckLoginIn) ([]api.Finding, error) {
 	pic, err := s.mail.Directory.Now()
 	if err != nil {
 		return nil, err
@@ -24,18 +26,26 @@ func (s *Server) checkLogin(_ context.Context, _ *Call, in *api.CheckLoginIn) ([
 		f.add("error", "login", in.Name, "mpctl user list --search "+in.Name, "there is no such account or address")
 		return f, nil
 	}
-	if in.Password != "" {
+	switch {
+	case pic.Source != model.SourceLocal:
+		s.checkBound(ctx, &f, a, []byte(in.Password))
+	case in.Password != "":
 		if a.Hash == "" || !login.Compare(a.Hash, []byte(in.Password)) {
 			f.add("error", "login", a.Name, "mpctl user passwd "+a.Name, "the password is wrong")
 		} else {
 			f.add("ok", "login", a.Name, "", "the password is right")
 		}
-	} else if a.Hash == "" {
+	case a.Hash == "":
 		f.add("error", "login", a.Name, "mpctl user passwd "+a.Name, "the account has no password")
 	}
 	switch a.Status() {
 	case model.UserDisabled:
-		f.add("error", "login", a.Name, "mpctl user enable "+a.Name, "the account is disabled")
+		if a.Away != "" {
+			f.add("error", "login", a.Name, "mpctl directory ldap sync, when that has changed", "the account is disabled by the directory (%s)", a.Away)
+		}
+		if a.Disabled {
+			f.add("error", "login", a.Name, "mpctl user enable "+a.Name, "the account is disabled")
+		}
 	case model.UserUnsupported:
 		f.add("error", "login", a.Name, "", "the account's name is not supported")
 	}
@@ -74,5 +84,32 @@ func policyFindings(f *findings, a *directory.Account) {
 		case v.lanOnly:
 			f.add("warning", "login", a.Name, remedy+"-lan-only off", "the policy %s allows %s from the local network only (mpctl net lan show)", p.Name, v.service)
 		}
+	}
+}
+
+// checkBound asks the directory about a password; without one it asks whether the directory answers.
+func (s *Server) checkBound(ctx context.Context, f *findings, a *directory.Account, password []byte) {
+	_, client, err := s.mail.Bound()
+	if err == nil && client == nil {
+		err = mail.ErrNoDirectory
+	}
+	if err != nil {
+		f.add("error", "directory", a.Name, "mpctl directory ldap show", "%v", err)
+		return
+	}
+	if len(password) == 0 {
+		if probes := client.Probe(ctx); !slices.ContainsFunc(probes, func(p ldap.Probe) bool { return p.Err == nil }) {
+			f.add("error", "directory", a.Name, "mpctl directory ldap test", "the directory can't be asked: %v", probes[0].Err)
+		}
+		return
+	}
+	ok, err := client.CheckPassword(ctx, a.DN, a.Name, password)
+	switch {
+	case err != nil:
+		f.add("error", "directory", a.Name, "mpctl directory ldap test", "%v: logins fail for the moment", err)
+	case !ok:
+		f.add("error", "login", a.Name, "", "the directory refuses the password")
+	default:
+		f.add("ok", "login", a.Name, "", "the directory accepts the password")
 	}
 }

@@ -13,11 +13,17 @@ import (
 
 func domainRow(r state.Reader, d *model.Domain) (api.DomainRow, error) {
 	row := api.DomainRow{Name: d.Name, Description: d.Description, Format: d.Format, AutoAdd: d.AutoAdd, Additional: d.Additional, CatchAll: d.CatchAll}
-	for _, err := range state.DomainUsers.All(r, d.Name+"/") {
+	set, err := state.LoadSettings(r)
+	if err != nil {
+		return row, err
+	}
+	for m, err := range state.DomainUsers.All(r, d.Name+"/") {
 		if err != nil {
 			return row, err
 		}
-		row.Users++
+		if model.SourceKey(m.Source, "") == model.SourceKey(set.System.Source, "") {
+			row.Users++
+		}
 	}
 	for _, err := range state.Aliases.All(r, d.Name+"/") {
 		if err != nil {
@@ -25,7 +31,6 @@ func domainRow(r state.Reader, d *model.Domain) (api.DomainRow, error) {
 		}
 		row.Aliases++
 	}
-	set, err := state.LoadSettings(r)
 	if err == nil {
 		row.Main = set.System.Domain == d.Name
 	}
@@ -261,7 +266,7 @@ func removeDomain(tx *state.Tx, d *model.Domain) error {
 		return err
 	}
 	for _, m := range members {
-		if err := state.DomainUsers.Delete(tx, m.Domain+"/"+m.User); err != nil {
+		if err := state.DomainUsers.Delete(tx, state.DomainUsers.Key(m)); err != nil {
 			return err
 		}
 	}

@@ -58,12 +58,16 @@ func (s *Server) domainUserList(_ context.Context, _ *Call, in *api.DomainListIn
 	if err != nil {
 		return nil, err
 	}
+	source, err := state.Source(s.mail.State)
+	if err != nil {
+		return nil, err
+	}
 	out := []api.DomainUserRow{}
 	for m, err := range state.DomainUsers.All(s.mail.State, d.Name+"/") {
 		if err != nil {
 			return nil, err
 		}
-		if matches(in.Search, m.User, m.Locals, m.Role) {
+		if model.SourceKey(m.Source, "") == model.SourceKey(source, "") && matches(in.Search, m.User, m.Locals, m.Role) {
 			out = append(out, memberRow(m))
 		}
 	}
@@ -104,7 +108,7 @@ func (s *Server) domainUserDelete(ctx context.Context, c *Call, in *api.DomainUs
 		if err != nil {
 			return err
 		}
-		return state.DomainUsers.Delete(tx, m.Domain+"/"+m.User)
+		return state.DomainUsers.Delete(tx, state.DomainUsers.Key(m))
 	})
 	return op.None{}, err
 }
@@ -115,7 +119,7 @@ func joinDomain(tx *state.Tx, d *model.Domain, user string, locals []string, rol
 	if err != nil {
 		return err
 	}
-	key := d.Name + "/" + u.Name
+	key := d.Name + "/" + u.Key()
 	if has, err := state.DomainUsers.Has(tx, key); err != nil {
 		return err
 	} else if has {
@@ -128,7 +132,7 @@ func joinDomain(tx *state.Tx, d *model.Domain, user string, locals []string, rol
 		}
 		locals = []string{local}
 	}
-	m := &model.DomainUser{Domain: d.Name, User: u.Name, Role: role}
+	m := &model.DomainUser{Domain: d.Name, User: u.Name, Source: u.Source, Role: role}
 	return setAddresses(tx, d, m, locals)
 }
 
@@ -172,7 +176,11 @@ func localPart(d *model.Domain, s string) (string, error) {
 
 // getMember reads a membership.
 func getMember(r state.Reader, d *model.Domain, user string) (*model.DomainUser, error) {
-	m, err := state.DomainUsers.Get(r, d.Name+"/"+model.FoldName(user))
+	source, err := state.Source(r)
+	if err != nil {
+		return nil, err
+	}
+	m, err := state.DomainUsers.Get(r, d.Name+"/"+model.SourceKey(source, model.FoldName(user)))
 	if errors.Is(err, state.ErrNotFound) {
 		return nil, notFound("member", user+" of "+d.Name, "mpctl domain user list "+d.Name)
 	}

@@ -20,16 +20,16 @@ var nouns = []struct {
 	// named are fields that a verb sets under another name.
 	named map[string]string
 }{
-	{row: model.User{}, words: "user|account|me", excused: map[string]string{"ID": "given by the state", "Created": "a fact"},
+	{row: model.User{}, words: "user|account|me", excused: map[string]string{"ID": "given by the state", "Created": "a fact", "Source": "follows from the account source", "DN": "the directory's", "Away": "the directory's"},
 		named: map[string]string{"Hash": "password", "Disabled": "enabled", "Activation": "activate", "NoFTS": "fts"}},
-	{row: model.Group{}, words: "group|account group", excused: map[string]string{"Created": "a fact"},
+	{row: model.Group{}, words: "group|account group", excused: map[string]string{"Created": "a fact", "Source": "follows from the account source"},
 		named: map[string]string{"Activation": "account group activate", "Users": "users", "Groups": "groups"}},
 	{row: model.Policy{}, words: "policy", excused: map[string]string{"Created": "a fact"}, named: map[string]string{"Rank": "policy move"}},
 	{row: model.Domain{}, words: "domain", excused: map[string]string{"Created": "a fact",
 		"Additional": "read by the directory; the noun `domain additional` is to come", "CatchAll": "read by route; the noun `domain catchall` is to come"},
 		named: map[string]string{"STS": "domain mta-sts set"}},
 	{row: model.DomainSTS{}, words: "domain mta-sts"},
-	{row: model.DomainUser{}, words: "domain user", named: map[string]string{"Locals": "addresses"}},
+	{row: model.DomainUser{}, words: "domain user", excused: map[string]string{"Source": "follows from the account source"}, named: map[string]string{"Locals": "addresses"}},
 	{row: model.DKIM{}, words: "domain dkim", named: map[string]string{"Enabled": "domain dkim enable", "Keys": "key"}},
 	{row: model.DKIMKey{}, words: "domain dkim", excused: map[string]string{"Created": "a fact", "Retired": "a fact"}, named: map[string]string{"Public": "key", "Private": "key"}},
 	{row: model.Alias{}, words: "domain alias", excused: map[string]string{"Created": "a fact"}},
@@ -42,7 +42,8 @@ var nouns = []struct {
 	{row: model.RelayDomain{}, words: "relay domain", excused: map[string]string{"Created": "a fact"}},
 	{row: model.TLSPolicy{}, words: "delivery tls", excused: map[string]string{"Created": "a fact"}},
 	{row: model.TrustedCA{}, words: "delivery tls ca", excused: map[string]string{"Created": "a fact"}},
-	{row: model.Token{}, words: "token", excused: map[string]string{"Created": "a fact", "Hash": "of the token, which is made up"}, named: map[string]string{"Expires": "days"}},
+	{row: model.LDAP{}, words: "directory ldap", excused: map[string]string{"Created": "a fact", "Source": "which table row it is"}, named: map[string]string{"TimeoutSec": "timeout"}},
+	{row: model.Token{}, words: "token|login session", excused: map[string]string{"Created": "a fact", "Hash": "of the token, which is made up", "Source": "of its user", "Session": "which verb has made it"}, named: map[string]string{"Expires": "days"}},
 	{row: model.License{}, words: "license", excused: map[string]string{"Serial": "made up", "Activated": "a fact"},
 		named: map[string]string{"Key": "keys", "Expires": "days"}},
 }

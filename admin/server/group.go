@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -54,6 +55,9 @@ func (s *Server) groupChange(ctx context.Context, c *Call, name string, fn func(
 func (s *Server) groupAdd(ctx context.Context, c *Call, in *api.GroupAddIn) (api.GroupRow, error) {
 	name := model.FoldName(in.Name)
 	return s.groupChange(ctx, c, name, func(tx *state.Tx) (string, error) {
+		if err := localOnly(tx, "groups"); err != nil {
+			return name, err
+		}
 		if has, err := state.Groups.Has(tx, name); err != nil {
 			return name, err
 		} else if has {
@@ -72,11 +76,8 @@ func (s *Server) groupList(_ context.Context, _ *Call, in *api.ListIn) ([]api.Gr
 		return nil, err
 	}
 	out := []api.GroupRow{}
-	for g, err := range state.Groups.All(s.mail.State, "") {
-		if err != nil {
-			return nil, err
-		}
-		if matches(in.Search, g.Name, g.Description, g.Users) {
+	for _, name := range slices.Sorted(maps.Keys(pic.Groups)) {
+		if g := pic.Groups[name]; matches(in.Search, g.Name, g.Description, g.Users) {
 			out = append(out, groupRow(g, pic))
 		}
 	}
@@ -89,7 +90,7 @@ func (s *Server) groupShow(_ context.Context, _ *Call, in *api.GroupIn) (api.Gro
 
 func (s *Server) groupSet(ctx context.Context, c *Call, in *api.GroupSetIn) (api.GroupRow, error) {
 	return s.groupChange(ctx, c, in.Name, func(tx *state.Tx) (string, error) {
-		g, err := getGroup(tx, in.Name)
+		g, err := ownGroup(tx, in.Name)
 		if err != nil {
 			return "", err
 		}
@@ -132,7 +133,7 @@ func renameGroup(tx *state.Tx, g *model.Group, to string) (string, error) {
 		return "", err
 	}
 	for _, other := range groups {
-		if other.Name != old && replace(other.Groups) {
+		if other.Source == g.Source && other.Name != old && replace(other.Groups) {
 			if err := state.Groups.Put(tx, other); err != nil {
 				return "", err
 			}
@@ -218,16 +219,34 @@ func (s *Server) groupMemberList(_ context.Context, _ *Call, in *api.GroupIn) ([
 
 // getGroup reads a group or says how to find the right name.
 func getGroup(r state.Reader, name string) (*model.Group, error) {
-	g, err := state.Groups.Get(r, model.FoldName(name))
+	g, err := state.GetGroup(r, name)
 	if errors.Is(err, state.ErrNotFound) {
 		return nil, notFound("group", name, "mpctl group list")
 	}
 	return g, err
 }
 
+// ownGroup reads a group that can be changed here: those of a directory can't (I.03).
+func ownGroup(r state.Reader, name string) (*model.Group, error) {
+	g, err := getGroup(r, name)
+	if err == nil && g.Source != "" {
+		err = refused("the group "+g.Name+" is of the directory and follows it; change it there", "mpctl directory ldap sync")
+	}
+	return g, err
+}
+
+// localOnly refuses to make something local while accounts and groups come from a directory (R5.07).
+func localOnly(r state.Reader, what string) error {
+	source, err := state.Source(r)
+	if err == nil && source != model.SourceLocal {
+		err = refused("local "+what+" can't be made: accounts and groups come from the directory", "add it to the directory, then mpctl directory ldap sync")
+	}
+	return err
+}
+
 // addMembers puts users and groups into a group; those that are in it already stay.
 func addMembers(tx *state.Tx, group string, users, groups []string) error {
-	g, err := getGroup(tx, group)
+	g, err := ownGroup(tx, group)
 	if err != nil {
 		return err
 	}
@@ -262,7 +281,7 @@ func addMembers(tx *state.Tx, group string, users, groups []string) error {
 
 // removeMembers takes users and groups out of a group.
 func removeMembers(tx *state.Tx, group string, users, groups []string) error {
-	g, err := getGroup(tx, group)
+	g, err := ownGroup(tx, group)
 	if err != nil {
 		return err
 	}
@@ -293,7 +312,7 @@ func removeMembers(tx *state.Tx, group string, users, groups []string) error {
 
 // deleteGroup removes a group and its memberships elsewhere.
 func deleteGroup(tx *state.Tx, name string) error {
-	g, err := getGroup(tx, name)
+	g, err := ownGroup(tx, name)
 	if err != nil {
 		return err
 	}
@@ -304,7 +323,7 @@ func deleteGroup(tx *state.Tx, name string) error {
 		if err != nil {
 			return err
 		}
-		if i := slices.Index(other.Groups, g.Name); i >= 0 {
+		if i := slices.Index(other.Groups, g.Name); i >= 0 && other.Source == g.Source {
 			other.Groups = slices.Delete(other.Groups, i, i+1)
 			if err := state.Groups.Put(tx, other); err != nil {
 				return err
@@ -339,7 +358,7 @@ func checkSeats(tx *state.Tx) error {
 
 // groupSeats is checkSeats for a change in groups: cheap when no group activates anybody.
 func groupSeats(tx *state.Tx) error {
-	for g, err := range state.Groups.All(tx, "") {
+	for g, err := range state.Groups.All(tx, "") { // those of other sources, too: too careful at worst
 		if err != nil {
 			return err
 		}

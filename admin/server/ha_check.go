@@ -3,9 +3,11 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -54,7 +56,9 @@ const defaultLinkPort = 2826
 type nodeFacts struct {
 	Initialised bool     `json:"initialised"`
 	State       string   `json:"state"`
-	Source      string   `json:"source"` // of accounts
+	Source      string   `json:"source"`               // of accounts
+	TwoFactor   int      `json:"two_factor,omitempty"` // accounts with two-factor login
+	Directory   string   `json:"directory,omitempty"`  // why the bound directory can't be asked
 	Formats     string   `json:"formats"`
 	Prefix      string   `json:"prefix"` // of the address on which it was reached
 	Interface   string   `json:"interface"`
@@ -71,6 +75,7 @@ func (s *Server) ownFacts(h *HA, addr netip.Addr) nodeFacts {
 		Initialised: set.System.SetUp != 0, State: string(h.Book.Facts().State), Source: set.System.Source, Formats: h.Formats,
 		Managers: vip.OtherManagers(), Data: volumeOf(s.data), Mail: s.mailSize(),
 	}
+	s.accountFacts(&f)
 	if !addr.IsValid() {
 		return f
 	}
@@ -112,13 +117,18 @@ func (s *Server) conditions(ctx context.Context, h *HA, own nodeFacts, peer *tra
 		add(!f.Initialised && f.State == string(pair.Single), "empty", peer.ID, "the other node is empty and becomes the secondary", "the other node is set up already, or in a pair; its mail would be lost", "use a fresh node, or move its data directory away")
 		add(f.Formats == h.Formats, "version", peer.ID, "version "+peer.Hello.Version, fmt.Sprintf("the other node runs version %s (%s), this one %s (%s)", peer.Hello.Version, f.Formats, model.Version, h.Formats), "install the same version on both")
 		add(peer.Skew.Abs() < maxSkew, "clock", peer.ID, fmt.Sprintf("the clocks differ by %s", peer.Skew.Abs().Round(time.Millisecond)), fmt.Sprintf("the clocks differ by %s", peer.Skew.Abs().Round(time.Millisecond)), "set up time synchronisation on both: systemctl enable --now chrony")
+		add(f.TwoFactor == 0, "two-factor login", peer.ID, "no login of the other node needs a second factor", fmt.Sprintf("two-factor login is on for %d accounts of the other node; it must be off on the secondary", f.TwoFactor), "there, for each account that mpctl user list -o wide shows with 2FA: mpctl user set NAME --2fa off")
 		add(f.Problem == "", "fixed address", peer.ID, fmt.Sprintf("%s on %s is configured by hand", f.Prefix, f.Interface), f.Problem, "give the interface a fixed address in the host's network settings")
 		add(len(f.Managers) == 0, "other manager", peer.ID, "no other manager of floating addresses runs", strings.Join(f.Managers, ", ")+" runs there", "stop it on the other node")
 		a, errA := netip.ParsePrefix(own.Prefix)
 		b, errB := netip.ParsePrefix(f.Prefix)
 		add(errA == nil && errB == nil && a.Masked() == b.Masked() || h.Loopback, "same LAN", peer.ID, "both nodes are in "+maskedText(a), fmt.Sprintf("this node is in %s, the other in %s", maskedText(a), maskedText(b)), "both nodes need addresses of one subnet")
 	}
-	out = append(out, api.Finding{Level: "ok", Check: "accounts", Subject: own.Source, Message: "the replicated local directory is the same on both nodes by itself"})
+	if own.Source == model.SourceLDAP {
+		add(own.Directory == "", "accounts", own.Source, "this node reaches the LDAP directory; the other one is asked when it joins, and both use this binding", "this node does not reach the LDAP directory: "+own.Directory, "mpctl directory ldap test")
+	} else {
+		out = append(out, api.Finding{Level: "ok", Check: "accounts", Subject: own.Source, Message: "the local directory is allowed: it is replicated, so it is the same on both nodes by itself; LDAP is not needed"})
+	}
 	for _, v := range vips {
 		problem := ""
 		if n, err := netip.ParsePrefix(own.Prefix); err == nil && !h.Loopback {
@@ -229,4 +239,71 @@ func (s *Server) ownLinkAddr(h *HA) netip.Addr {
 		}
 	}
 	return netip.Addr{}
+}
+
+// accountFacts tells what of the accounts matters to a pair (R11.25, R11.26).
+func (s *Server) accountFacts(f *nodeFacts) {
+	pic, err := s.mail.Directory.Now()
+	if err != nil {
+		return
+	}
+	for _, a := range pic.Users {
+		if a.TwoFactor {
+			f.TwoFactor++
+		}
+	}
+	if f.Source != model.SourceLDAP {
+		return
+	}
+	conf, client, err := s.mail.Bound()
+	switch {
+	case err != nil:
+		f.Directory = err.Error()
+		return
+	case conf == nil:
+		f.Directory = "none is bound"
+		return
+	}
+	ctx, cancel := context.WithTimeout(s.life, directoryTime)
+	defer cancel()
+	var bad []string
+	for _, p := range client.Probe(ctx) {
+		if p.Err == nil {
+			return
+		}
+		bad = append(bad, p.URI+": "+p.Err.Error())
+	}
+	f.Directory = strings.Join(bad, "; ")
+}
+
+// directoryTime bounds how long a node looks for the directory when a pair is made.
+const directoryTime = 8 * time.Second
+
+// reaches tells why this node, which does not have the binding yet, reaches none of the directory's servers;
+// empty when it does.
+func reaches(ctx context.Context, uris []string) error {
+	if len(uris) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, directoryTime)
+	defer cancel()
+	var errs []error
+	for _, uri := range uris[:min(len(uris), 8)] {
+		u, err := url.Parse(uri)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		port := u.Port()
+		if port == "" {
+			port = map[string]string{"ldap": "389", "ldaps": "636"}[u.Scheme]
+		}
+		d := net.Dialer{Timeout: 3 * time.Second}
+		c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+		if err == nil {
+			return c.Close()
+		}
+		errs = append(errs, err)
+	}
+	return fmt.Errorf("this node does not reach the LDAP directory that the accounts come from, and both must: %w", errors.Join(errs...))
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -15,7 +16,7 @@ import (
 // TestPeerConditionsRefuse: each condition that the other node can fail, failed alone, refuses the
 // pair by name and says what helps.
 func TestPeerConditionsRefuse(t *testing.T) {
-	// covers: R11.15 R11.17 R11.19 R11.20 R11.21 R11.22 R11.23
+	// covers: R11.25 R11.15 R11.17 R11.19 R11.20 R11.21 R11.22 R11.23
 	const formats = "log 1, state 1, level 1"
 	own := nodeFacts{Initialised: true, State: string(pair.Single), Prefix: "192.0.2.1/24", Interface: "eth0"}
 	for _, tc := range []struct {
@@ -36,6 +37,7 @@ func TestPeerConditionsRefuse(t *testing.T) {
 		{name: "another mask", facts: func(f *nodeFacts) { f.Prefix = "192.0.2.2/25" }, want: "the other in 192.0.2.0/25", remedy: "one subnet"},
 		{name: "no address", facts: func(f *nodeFacts) { f.Prefix = "" }, want: "no known subnet", remedy: "one subnet"},
 		{name: "DHCP", facts: func(f *nodeFacts) { f.Problem = "192.0.2.2 comes from DHCP" }, want: "comes from DHCP", remedy: "fixed address"},
+		{name: "a second factor", facts: func(f *nodeFacts) { f.TwoFactor = 2 }, want: "two-factor login is on for 2 accounts", remedy: "--2fa off"},
 		{name: "keepalived", facts: func(f *nodeFacts) { f.Managers = []string{"keepalived"} }, want: "keepalived runs there", remedy: "stop it"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -63,5 +65,27 @@ func TestPeerConditionsRefuse(t *testing.T) {
 				t.Errorf("%d conditions fail, want %d: %+v", bad, want, list)
 			}
 		})
+	}
+}
+
+// TestReachesDirectory: a node that is to join says whether it reaches the directory of the accounts.
+func TestReachesDirectory(t *testing.T) {
+	// covers: R11.26
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := "ldap://" + l.Addr().String()
+	for _, tc := range []struct {
+		uris []string
+		ok   bool
+	}{{nil, true}, {[]string{up}, true}, {[]string{"ldap://127.0.0.1:1", up}, true}, {[]string{"ldap://127.0.0.1:1", "ldaps://127.0.0.1:1"}, false}, {[]string{"://"}, false}} {
+		if err := reaches(context.Background(), tc.uris); (err == nil) != tc.ok {
+			t.Errorf("%q: %v", tc.uris, err)
+		}
+	}
+	l.Close()
+	if err := reaches(context.Background(), []string{up}); err == nil || !strings.Contains(err.Error(), "both must") {
+		t.Error(err)
 	}
 }

@@ -65,6 +65,8 @@ type joinIn struct {
 	History pair.History `json:"history"`
 	Epoch   uint64       `json:"epoch"`
 	Turn    uint64       `json:"turn"`
+	// Directory are the servers that the accounts come from; the new node must reach one of them.
+	Directory []string `json:"directory,omitempty"`
 }
 
 func (s *Server) haCreate(ctx context.Context, c *Call, in *api.HACreateIn) (api.HAShowOut, error) {
@@ -143,16 +145,16 @@ func (s *Server) makePair(ctx context.Context, c *Call, h *HA, self, other pair.
 	if err := h.Controller.Create(p.Cluster, self, other); err != nil {
 		return undo(haError(err))
 	}
-	if err := askToJoin(ctx, h); err != nil {
+	if err := askToJoin(ctx, h, s.directoryServers()); err != nil {
 		return undo(haError(err))
 	}
 	return h.Controller.Made()
 }
 
 // askToJoin has the other node join the pair that this node's facts describe. Said again it changes nothing.
-func askToJoin(ctx context.Context, h *HA) error {
+func askToJoin(ctx context.Context, h *HA, directory []string) error {
 	f := h.Book.Facts()
-	raw, err := json.Marshal(joinIn{Cluster: f.Cluster, Self: f.Peer, Peer: f.Self, History: f.History, Epoch: f.Epoch, Turn: f.Turn})
+	raw, err := json.Marshal(joinIn{Cluster: f.Cluster, Self: f.Peer, Peer: f.Self, History: f.History, Epoch: f.Epoch, Turn: f.Turn, Directory: directory})
 	if err != nil {
 		return err
 	}
@@ -160,6 +162,18 @@ func askToJoin(ctx context.Context, h *HA) error {
 	defer cancel()
 	_, err = h.Link.Call(ctx, f.Peer.ID, "ha.join", raw)
 	return err
+}
+
+// directoryServers are those of the directory that accounts come from; none when they are local.
+func (s *Server) directoryServers() []string {
+	if s.mail.State.Current().System.Source != model.SourceLDAP {
+		return nil
+	}
+	conf, _, _ := s.mail.Bound() // its password doesn't matter here
+	if conf == nil {
+		return nil
+	}
+	return conf.URIs
 }
 
 // joinTime is how long the other node has to say that it has joined.
@@ -174,7 +188,7 @@ func (s *Server) resumeCreate(h *HA) {
 	t := time.NewTicker(200 * time.Millisecond)
 	defer t.Stop()
 	for h.Book.Facts().Making {
-		err := askToJoin(ctx, h)
+		err := askToJoin(ctx, h, s.directoryServers())
 		if err == nil {
 			if err = h.Controller.Made(); err == nil {
 				s.log.Info("the pair that was being made is made")
@@ -244,7 +258,7 @@ func (s *Server) servePairing(h *HA) {
 			return h.Link.SetPeers(transport.Peer{ID: r.ID, Key: r.Key})
 		},
 	})
-	h.Link.Handle("ha.join", func(_ context.Context, node string, req []byte) ([]byte, error) {
+	h.Link.Handle("ha.join", func(ctx context.Context, node string, req []byte) ([]byte, error) {
 		var in joinIn
 		if err := json.Unmarshal(req, &in); err != nil {
 			return nil, err
@@ -259,6 +273,9 @@ func (s *Server) servePairing(h *HA) {
 			return nil, errors.New("another node is meant")
 		}
 		if err := s.mayJoin(h); err != nil {
+			return nil, err
+		}
+		if err := reaches(ctx, in.Directory); err != nil {
 			return nil, err
 		}
 		return nil, h.Controller.Join(in.Cluster, in.Self, in.Peer, in.History, in.Epoch, in.Turn)

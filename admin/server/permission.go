@@ -26,11 +26,12 @@ func permissionRow(u *model.User) api.PermissionRow {
 func (s *Server) permissionShow(_ context.Context, _ *Call, in *api.PermissionShowIn) ([]api.PermissionRow, error) {
 	out := []api.PermissionRow{}
 	if len(in.Names) == 0 {
-		for u, err := range state.Users.All(s.mail.State, "") {
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, permissionRow(u))
+		pic, err := s.mail.Directory.Now()
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range pic.Users {
+			out = append(out, permissionRow(&a.User))
 		}
 		return out, nil
 	}

@@ -138,6 +138,9 @@ func (s *Server) tokenByHash(hash []byte, what string) (*model.Token, error) {
 	if len(rows) == 0 || rows[0].Expires != 0 && rows[0].Expires < time.Now().Unix() {
 		return nil, op.Errorf(op.Forbidden, "%s is unknown or has expired", what).With("mpctl token list")
 	}
+	if source := s.mail.State.Current().System.Source; model.SourceKey(rows[0].Source, "") != model.SourceKey(source, "") {
+		return nil, op.Errorf(op.Forbidden, "%s is for an account of another source than the one in force (%s)", what, source).With("mpctl token list")
+	}
 	return rows[0], nil
 }
 
@@ -146,17 +149,29 @@ func (s *Server) fromPassword(r *http.Request, user, password string) (auth.Acto
 	if err != nil && r.TLS == nil {
 		ap = loopback
 	}
-	return s.checkPassword(r.Context(), user, []byte(password), ap)
+	return s.checkPassword(r.Context(), user, []byte(password), r.Header.Get(op.CodeHeader), ap)
 }
 
-func (s *Server) checkPassword(ctx context.Context, user string, password []byte, remote netip.Addr) (auth.Actor, error) {
+func (s *Server) checkPassword(ctx context.Context, user string, password []byte, code string, remote netip.Addr) (auth.Actor, error) {
 	acc, err := s.mail.Login.Authenticate(ctx, login.Attempt{
 		Service: login.Admin, Remote: remote, TLS: true, Mechanism: "BASIC", User: user, Password: password,
 	})
-	if err != nil {
+	switch {
+	case login.IsTemporary(err):
+		s.log.Warn("login failed", "user", user, "err", err)
+		return auth.Actor{}, op.Errorf(op.Unreachable, "accounts can't be checked at the moment").With("sudo mpctl directory ldap test, on the server")
+	case err != nil:
 		return auth.Actor{}, op.Errorf(op.Forbidden, "login failed")
 	}
-	return s.actorOf(acc.Name, "password", remote.String())
+	asked, err := s.askCode(ctx, acc.Name, code)
+	if err != nil {
+		return auth.Actor{}, err
+	}
+	how := "password"
+	if asked {
+		how = "password and code"
+	}
+	return s.actorOf(acc.Name, how, remote.String())
 }
 
 func (s *Server) actorOf(name, how, from string) (auth.Actor, error) {
@@ -165,7 +180,7 @@ func (s *Server) actorOf(name, how, from string) (auth.Actor, error) {
 		return auth.Actor{}, err
 	}
 	a := pic.User(name)
-	if a == nil || a.Disabled {
+	if a == nil || a.Off() {
 		return auth.Actor{}, op.Errorf(op.Forbidden, "the account %s is not there or disabled", name)
 	}
 	return auth.Actor{Name: a.Name, How: how, From: from, Admin: pic.IsAdmin(a), User: a.Name}, nil

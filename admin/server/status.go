@@ -12,6 +12,7 @@ import (
 	"mailplusd/admin/api"
 	"mailplusd/admin/op"
 	"mailplusd/mail/model"
+	"mailplusd/mail/state"
 
 	"golang.org/x/sys/unix"
 )
@@ -56,6 +57,11 @@ func (s *Server) status(context.Context, *Call, *op.None) (api.StatusOut, error)
 		out.Alerts = append(out.Alerts, fmt.Sprintf("%d seats are missing: mpctl license add KEY --accept-terms", pic.Used-pic.Seats+pic.Wanting))
 	}
 	out.Alerts = append(out.Alerts, s.unsigned()...)
+	if set.System.Source == model.SourceLDAP {
+		if d, err := state.DirectoryStates.Get(s.mail.State, set.System.Source); err == nil && d.Error != "" {
+			out.Alerts = append(out.Alerts, "the directory of the accounts was not synchronised since "+stamp(d.Done)+" (mpctl directory ldap show): "+d.Error)
+		}
+	}
 	if cs.Leader == "" {
 		out.Alerts = append(out.Alerts, "no leader: nothing can be stored")
 	}

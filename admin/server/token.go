@@ -26,9 +26,11 @@ func (s *Server) tokenAdd(ctx context.Context, c *Call, in *api.TokenAddIn) (row
 		return row, err
 	}
 	err = s.change(ctx, c, func(tx *state.Tx) error {
-		if _, err := getUser(tx, in.User); err != nil {
+		u, err := getUser(tx, in.User)
+		if err != nil {
 			return err
 		}
+		t.Source = u.Source
 		if has, err := state.Tokens.Has(tx, t.Name); err != nil {
 			return err
 		} else if has {
@@ -45,6 +47,9 @@ func tokenRow(t *model.Token) api.TokenRow {
 	row := api.TokenRow{Name: t.Name, Kind: "token", User: t.User, Expires: stamp(t.Expires)}
 	if t.Cert {
 		row.Kind = "certificate"
+	}
+	if t.Session {
+		row.Kind = "session"
 	}
 	return row
 }

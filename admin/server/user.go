@@ -17,12 +17,25 @@ import (
 
 func userRow(a *directory.Account) api.UserRow {
 	row := api.UserRow{
-		Name: a.Name, DisplayName: a.DisplayName, Enabled: !a.Disabled, Admin: a.Admin || slices.Contains(a.Groups, model.Administrators),
-		Activated: a.Activated, Addresses: a.Addresses, Groups: a.Groups, Nickname: a.Nickname, FTS: !a.NoFTS, Policy: a.Policy.Name, ID: uint64(a.ID), Created: stamp(a.Created),
+		Name: a.Name, DisplayName: a.DisplayName, Enabled: !a.Off(), Admin: a.Admin,
+		Activated: a.Activated, Addresses: a.Addresses, Groups: a.Groups, Nickname: a.Nickname, FTS: !a.NoFTS, Policy: a.Policy.Name, TwoFactor: a.TwoFactor, ID: uint64(a.ID), Created: stamp(a.Created),
 	}
 	for _, d := range a.Deny {
 		row.Deny = append(row.Deny, string(d))
 	}
+	switch {
+	case a.Away != "":
+		row.Directory = a.Source + ": " + a.Away
+	case a.Source != "":
+		row.Directory = a.Source
+	}
+	return row
+}
+
+// userOut is userRow with what follows from the groups.
+func userOut(pic *directory.Picture, a *directory.Account) api.UserRow {
+	row := userRow(a)
+	row.Admin = a.Admin || pic.AdminByGroup(a)
 	return row
 }
 
@@ -36,7 +49,7 @@ func userIn(r state.Reader, name string) (api.UserRow, error) {
 	if a == nil {
 		return api.UserRow{}, notFound("user", name, "mpctl user list")
 	}
-	return userRow(a), nil
+	return userOut(pic, a), nil
 }
 
 func (s *Server) userAdd(ctx context.Context, c *Call, in *api.UserAddIn) (row api.UserRow, err error) {
@@ -84,7 +97,7 @@ func (s *Server) bulkUserAdd(tx *state.Tx) (func(*api.UserAddIn) (bool, error), 
 		return nil, err
 	}
 	return func(in *api.UserAddIn) (bool, error) {
-		if have, err := state.Users.Get(tx, model.FoldName(in.Name)); err == nil {
+		if have, err := state.GetUser(tx, in.Name); err == nil {
 			if have.DisplayName != in.DisplayName && in.DisplayName != "" {
 				return false, exists("user", have.Name, "mpctl user set "+have.Name+" --display-name …")
 			}
@@ -108,7 +121,7 @@ func (s *Server) userList(_ context.Context, _ *Call, in *api.ListIn) ([]api.Use
 	out := []api.UserRow{}
 	for _, a := range pic.Users {
 		if matches(in.Search, a.Name, a.DisplayName, a.Addresses) {
-			out = append(out, userRow(a))
+			out = append(out, userOut(pic, a))
 		}
 	}
 	return out, nil
@@ -132,8 +145,8 @@ func (s *Server) userChange(ctx context.Context, c *Call, name string, fn func(*
 		if err := fn(tx, u); err != nil {
 			return err
 		}
-		if err := u.Validate(); err != nil {
-			return err
+		if err := u.Validate(); err != nil && u.Source == "" {
+			return err // a directory's names are as they are
 		}
 		if err := state.Users.Put(tx, u); err != nil {
 			return err
@@ -151,6 +164,12 @@ func (s *Server) userChange(ctx context.Context, c *Call, name string, fn func(*
 
 func (s *Server) userSet(ctx context.Context, c *Call, in *api.UserSetIn) (api.UserRow, error) {
 	return s.userChange(ctx, c, in.Name, func(tx *state.Tx, u *model.User) error {
+		if u.Source != "" && (in.DisplayName != nil || in.Nickname != nil) {
+			return refused("the names of "+u.Name+" are the directory's; change them there", "mpctl directory ldap sync")
+		}
+		if u.Away != "" && in.Enabled != nil && *in.Enabled {
+			return refused(u.Name+" is disabled by the directory ("+u.Away+"); enable him there", "mpctl directory ldap sync")
+		}
 		if in.DisplayName != nil {
 			u.DisplayName = *in.DisplayName
 		}
@@ -163,6 +182,14 @@ func (s *Server) userSet(ctx context.Context, c *Call, in *api.UserSetIn) (api.U
 				if d != "none" {
 					u.Deny = append(u.Deny, model.MailService(d))
 				}
+			}
+		}
+		if in.TwoFactor != nil {
+			if *in.TwoFactor {
+				return refused("nobody can turn the second factor of another on: the secret is his", "as "+u.Name+": mpctl me 2fa enable")
+			}
+			if err := dropFactor(tx, u.Key()); err != nil {
+				return err
 			}
 		}
 		if in.FTS != nil {
@@ -180,7 +207,7 @@ func (s *Server) userSet(ctx context.Context, c *Call, in *api.UserSetIn) (api.U
 				if err := keepAdmin(tx, u.Name); err != nil {
 					return err
 				}
-				if g, err := state.Groups.Get(tx, model.Administrators); err == nil && slices.Contains(g.Users, u.Name) {
+				if g, err := state.Groups.Get(tx, model.Administrators); err == nil && u.Source == "" && slices.Contains(g.Users, u.Name) {
 					return refused(u.Name+" administers as a member of the group administrators", "mpctl group member delete administrators "+u.Name)
 				}
 			}
@@ -229,6 +256,9 @@ type newUser struct {
 // addUser stores a user, puts him into his groups and, where a domain adds new users, gives him an address there.
 func addUser(tx *state.Tx, in newUser, now time.Time) (*model.User, error) {
 	name := model.FoldName(in.Name)
+	if err := localOnly(tx, "users"); err != nil {
+		return nil, err
+	}
 	if has, err := state.Users.Has(tx, name); err != nil {
 		return nil, err
 	} else if has {
@@ -281,7 +311,7 @@ func autoAdd(tx *state.Tx, u *model.User) error {
 
 // getUser reads a user or says how to find the right name.
 func getUser(r state.Reader, name string) (*model.User, error) {
-	u, err := state.Users.Get(r, model.FoldName(name))
+	u, err := state.GetUser(r, name)
 	if errors.Is(err, state.ErrNotFound) {
 		return nil, notFound("user", name, "mpctl user list")
 	}
@@ -295,12 +325,18 @@ func deleteUser(tx *state.Tx, name string, withMail bool) (*model.User, error) {
 	if err != nil {
 		return nil, err
 	}
+	if u.Source != "" && u.Away != model.AwayGone {
+		return nil, refused(u.Name+" is in the directory and would be back after the next synchronisation; delete him there first, or use mpctl user disable "+u.Name, "mpctl directory ldap sync")
+	}
 	if err := keepAdmin(tx, u.Name); err != nil {
 		return nil, err
 	}
 	for g, err := range state.Groups.All(tx, "") {
 		if err != nil {
 			return nil, err
+		}
+		if g.Source != u.Source {
+			continue
 		}
 		if i := slices.Index(g.Users, u.Name); i >= 0 {
 			g.Users = slices.Delete(g.Users, i, i+1)
@@ -309,12 +345,12 @@ func deleteUser(tx *state.Tx, name string, withMail bool) (*model.User, error) {
 			}
 		}
 	}
-	members, err := state.DomainUsers.Find(tx, state.IndexMemberByUser, u.Name)
+	members, err := state.DomainUsers.Find(tx, state.IndexMemberByUser, u.Key())
 	if err != nil {
 		return nil, err
 	}
 	for _, m := range members {
-		if err := state.DomainUsers.Delete(tx, m.Domain+"/"+m.User); err != nil {
+		if err := state.DomainUsers.Delete(tx, state.DomainUsers.Key(m)); err != nil {
 			return nil, err
 		}
 	}
@@ -333,7 +369,10 @@ func deleteUser(tx *state.Tx, name string, withMail bool) (*model.User, error) {
 		}
 		tx.Also(state.AccountDelete{Account: u.ID, User: u.Name})
 	}
-	return u, state.Users.Delete(tx, u.Name)
+	if err := dropFactor(tx, u.Key()); err != nil {
+		return nil, err
+	}
+	return u, state.Users.Delete(tx, u.Key())
 }
 
 // dropSubscriptions forgets the names that an account has subscribed without a mailbox.
@@ -387,6 +426,9 @@ func (s *Server) setPassword(ctx context.Context, c *Call, name string, password
 		u, err := getUser(tx, name)
 		if err != nil {
 			return err
+		}
+		if u.Source != "" {
+			return refused("the password of "+u.Name+" is the directory's; change it there", "ldappasswd, or whatever the directory offers")
 		}
 		if own {
 			tx.Own()

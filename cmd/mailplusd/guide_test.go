@@ -9,6 +9,10 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"mailplusd/mail/directory/ldap/ldaptest"
+	"mailplusd/mail/login"
 
 	"mailplusd/mail/certs/acmetest"
 
@@ -149,6 +153,21 @@ var guidePages = map[string]func(t *testing.T, d *process, page string){
 		d.carol(t)
 		runGuide(t, d, page, t.TempDir(), nil, nil)
 		d.wantsOrder("owner default")
+	},
+	"ldap.md": func(t *testing.T, d *process, page string) {
+		s := ldaptest.Start(t, []string{"anna", "ben"}, ldaptest.Group("mailadmins", ldaptest.DN("ben")))
+		dir := fixtures(t, map[string]string{"ca.pem": s.CA, "ldap.pw": ldaptest.Password, "anna.pw": ldaptest.Password})
+		runGuide(t, d, page, dir, nil, func(line string) string {
+			return strings.NewReplacer("ldap://ldap.example.com", s.URI, "dc=example,dc=com", ldaptest.Base).Replace(line)
+		})
+		d.has("local", "account", "source", "show", "--filter", "in_force=yes")
+	},
+	"two-factor.md": func(t *testing.T, d *process, page string) {
+		d.carol(t)
+		key, cert := selfSigned(t)
+		dir := fixtures(t, map[string]string{"server.pem": cert, "server.key": key, "carol.pw": "carols-long-word"})
+		d.ok("cert", "import", "main", "--cert", dir+"/server.pem", "--key-file", dir+"/server.key", "--default", "on")
+		runGuide(t, d, page, dir, nil, d.authenticator(t, dir))
 	},
 	"search.md": func(t *testing.T, d *process, page string) {
 		d.carol(t)
@@ -297,6 +316,43 @@ var guidePages = map[string]func(t *testing.T, d *process, page string){
 		runGuide(t, fresh, page, fixtures(t, map[string]string{"anna.pw": "annas-long-word"}), nil, nil)
 		fresh.has("mail.example.com", "setup", "show")
 	},
+}
+
+// authenticator is the app and the desk drawer of the reader of two-factor.md: it learns the secret and
+// the recovery codes from what is printed, and has the next code ready.
+func (d *process) authenticator(t *testing.T, dir string) func(string) string {
+	var secret string
+	var recovery []string
+	code := func(name string, after time.Duration) {
+		c, err := login.CodeAt(secret, time.Now().Add(after))
+		if err != nil {
+			t.Fatal(err)
+		}
+		os.WriteFile(filepath.Join(dir, name), []byte(c), 0o600)
+	}
+	return func(line string) string {
+		out, _ := os.ReadFile(filepath.Join(dir, "out"))
+		if m := regexp.MustCompile(`(?m)^secret: (\w+)$`).FindSubmatch(out); m != nil {
+			secret = string(m[1])
+		}
+		if list := regexp.MustCompile(`\b[a-z2-7]{4}(-[a-z2-7]{4}){3}\b`).FindAllString(string(out), -1); list != nil {
+			recovery = list
+			for i := range 2 {
+				os.WriteFile(filepath.Join(dir, fmt.Sprint("recovery-", i+1)), []byte(recovery[i]), 0o600)
+			}
+		}
+		switch {
+		case strings.Contains(line, "2fa confirm"):
+			code("code", 0)
+		case strings.Contains(line, "next-code"):
+			code("next-code", 30*time.Second)
+		}
+		line = strings.ReplaceAll(line, "127.0.0.1:2825", d.port(2825))
+		if strings.Contains(line, "2fa enable") || strings.Contains(line, "2fa confirm") {
+			line += " > out"
+		}
+		return line
+	}
 }
 
 // TestReadmeTour types the five-minute tour.

@@ -46,6 +46,9 @@ func (g *globals) connect() (*client.Client, error) {
 		if o.Password, err = readSecret(f, g.loginFile); err != nil {
 			return nil, err
 		}
+		o.Code = func() (string, error) {
+			return readSecret(&op.Field{Secret: "login-code", Help: "one-time code of " + g.login}, g.codeFile)
+		}
 	}
 	return client.New(o)
 }
@@ -66,6 +69,9 @@ func invoke(cmd *cobra.Command, g *globals, o op.Any, in *input, args []string) 
 		return g.bulk(cmd.Context(), c, o, *in.bulk)
 	}
 	if err := g.chooseInterface(cmd.Context(), c, o, in); err != nil {
+		return err
+	}
+	if err := g.chooseMove(o, in, args); err != nil {
 		return err
 	}
 	values, err := in.build(args)
@@ -207,6 +213,17 @@ func (g *globals) chooseInterface(ctx context.Context, c *client.Client, o op.An
 		return flag.Set(list[n-1].Name)
 	}
 	return nil
+}
+
+// chooseMove asks a person at a terminal what becomes of the mail when accounts come from elsewhere.
+func (g *globals) chooseMove(o op.Any, in *input, args []string) error {
+	flag := in.flags["move_mail"]
+	if o != op.Any(api.AccountSourceSet) || flag == nil || flag.set || len(args) == 0 || args[0] == "local" || !interactive() {
+		return nil
+	}
+	fmt.Fprint(os.Stderr, "Shall the mail of each local account go to the directory account of the same name? yes or no: ")
+	line, _ := stdin.ReadString('\n')
+	return flag.Set(strings.TrimSpace(line))
 }
 
 // stdin is shared by all questions, so that one doesn't swallow the answer to the next.

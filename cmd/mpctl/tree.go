@@ -14,7 +14,7 @@ import (
 // globals are the flags of every command.
 type globals struct {
 	socket, server, ca, login, loginFile, tokenFile string
-	clientCert, clientKey                           string
+	clientCert, clientKey, codeFile                 string
 	context                                         string
 	output, filter                                  string
 	dryRun, yes, noWait                             bool
@@ -41,6 +41,7 @@ func tree(g *globals, ops []op.Any) *cobra.Command {
 	pf.StringVar(&g.ca, "ca", "", "with --server: file with the certificate to trust")
 	pf.StringVar(&g.login, "login", "", "with --server: account to log in as; the password is asked for")
 	pf.StringVar(&g.loginFile, "login-password-file", "", "with --login: file with the password, - for standard input")
+	pf.StringVar(&g.codeFile, "login-code-file", "", "with --login: file with a one-time code, - for standard input, for accounts with two-factor login; asked for on a terminal")
 	pf.StringVar(&g.tokenFile, "token-file", "", "with --server: file with a login token")
 	pf.StringVar(&g.clientCert, "client-cert", "", "with --server: PEM file of a client certificate to log in with")
 	pf.StringVar(&g.clientKey, "client-key", "", "with --client-cert: PEM file of its key, when not in the same")
@@ -131,10 +132,10 @@ var nouns = map[string]string{
 	"delivery general": "host name, banner, limits", "delivery auth": "SMTP authentication", "queue": "mail on its way to other servers",
 	"log": "mail log", "log mail": "what happened to messages", "cert": "TLS certificates", "cert acme": "the ACME server that certificates are ordered from", "check": "is everything right?", "config": "every setting by name",
 	"me": "your own account", "mailbox": "mailboxes and their mail: given back, moved in and out", "service autoconfig": "settings that mail clients fetch by themselves", "storage": "message bodies on disk", "flow": "how a message is decided on", "setup": "make a mail system of this node",
-	"job": "long work in the background", "license": "seats", "admin": "administration itself", "admin log": "who changed what", "login": "lock-outs", "login lock": "lock-outs after wrong passwords",
+	"job": "long work in the background", "license": "seats", "admin": "administration itself", "admin log": "who changed what", "login": "lock-outs and sessions", "login lock": "lock-outs after wrong passwords or codes", "login session": "one login for many commands", "me 2fa": "your two-factor login",
 	"ha": "the pair: two nodes and a floating address", "ha merge": "what was joined after both nodes had served alone", "ha witness": "the third voice of a pair", "server": "the machines of the mail system",
 	"policy": "what users may do: rules for some users and groups", "policy target": "users and groups of a policy",
-	"user app-permission": "services that accounts may use", "account source": "where accounts come from", "net": "this host's network, and who answers DNS",
+	"user app-permission": "services that accounts may use", "account source": "where accounts come from", "directory": "accounts of another server", "directory ldap": "the LDAP directory that accounts come from", "net": "this host's network, and who answers DNS",
 	"relay": "mail through other servers and for them", "relay rule": "hosts for some recipients or senders", "relay trusted": "servers that may send without login",
 	"relay domain": "domains whose mail is taken for their own server", "delivery sender-policy": "which senders are taken", "delivery connection-policy": "which clients may hand in mail", "delivery block": "clients that are refused for a while", "delivery postmaster": "who elsewhere gets system mail", "net dns": "DNS servers that are asked",
 	"delivery tls": "TLS towards other servers", "delivery tls default": "TLS towards servers without a policy", "delivery tls ca": "who is trusted to sign other servers' certificates",

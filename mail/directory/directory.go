@@ -6,9 +6,11 @@ package directory
 import (
 	"cmp"
 	"crypto/x509"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,6 +45,7 @@ type Account struct {
 	Addresses []string      // main address first
 	Policy    *model.Policy // the one that counts, never nil
 	PolicyVia string        // by what it counts: user, group NAME, default
+	TwoFactor bool          // administration asks for a code, too
 }
 
 // Usable tells whether the account can use mail: activated and of normal status (R5.24).
@@ -59,6 +62,8 @@ func (a *Account) MainAddress() string {
 // Picture is all of it at one moment. It is never changed.
 type Picture struct {
 	version     uint64
+	Source      string     // of the accounts and groups: local or ldap; those of others are not in the picture
+	admins      string     // group whose members administer the system
 	Users       []*Account // by name
 	Groups      map[string]*model.Group
 	dkim        map[string]*model.DKIM        // by domain
@@ -117,11 +122,21 @@ func Draw(r state.Reader, now time.Time) (*Picture, error) {
 	p := &Picture{
 		Groups: map[string]*model.Group{}, Domains: map[string]*model.Domain{}, Aliases: map[string]*model.Alias{},
 		byName: map[string]*Account{}, byID: map[model.AccountID]*Account{}, byAddress: map[string]*Account{},
-		members: map[string]map[string]bool{}, Seats: model.FreeSeats,
+		members: map[string]map[string]bool{}, Seats: model.FreeSeats, Source: set.System.Source, admins: model.Administrators,
+	}
+	if p.Source != model.SourceLocal {
+		if l, err := state.Directories.Get(r, p.Source); err == nil {
+			p.admins = l.AdminGroup
+		} else if !errors.Is(err, state.ErrNotFound) {
+			return nil, err
+		}
 	}
 	for u, err := range state.Users.All(r, "") {
 		if err != nil {
 			return nil, err
+		}
+		if !p.has(u.Source) {
+			continue
 		}
 		a := &Account{User: *u}
 		p.Users = append(p.Users, a)
@@ -131,7 +146,17 @@ func Draw(r state.Reader, now time.Time) (*Picture, error) {
 		if err != nil {
 			return nil, err
 		}
-		p.Groups[g.Name] = g
+		if p.has(g.Source) {
+			p.Groups[g.Name] = g
+		}
+	}
+	for f, err := range state.SecondFactors.All(r, "") {
+		if err != nil {
+			return nil, err
+		}
+		if a := p.byKey(f.User); a != nil {
+			a.TwoFactor = f.On()
+		}
 	}
 	p.joinGroups()
 	if err := p.addPolicies(r); err != nil {
@@ -170,6 +195,19 @@ func Draw(r state.Reader, now time.Time) (*Picture, error) {
 	return p, p.addRelays(r)
 }
 
+// byKey finds an account by its key in the table; nil when it is of another source.
+func (p *Picture) byKey(key string) *Account {
+	if name, ok := strings.CutPrefix(key, model.SourceKey(p.Source, "")); ok {
+		return p.byName[name]
+	}
+	return nil
+}
+
+// has tells whether rows of a source are in the picture.
+func (p *Picture) has(source string) bool {
+	return model.SourceKey(source, "") == model.SourceKey(p.Source, "")
+}
+
 func (p *Picture) addDomains(r state.Reader, main string) error {
 	for d, err := range state.Domains.All(r, "") {
 		if err != nil {
@@ -185,7 +223,7 @@ func (p *Picture) addDomains(r state.Reader, main string) error {
 			return err
 		}
 		a := p.byName[m.User]
-		if a == nil {
+		if a == nil || !p.has(m.Source) {
 			continue
 		}
 		for i, l := range m.Locals {
@@ -320,7 +358,12 @@ func (p *Picture) Members(group string) []string { return sortedKeys(p.members[g
 
 // IsAdmin tells whether an account administers the system.
 func (p *Picture) IsAdmin(a *Account) bool {
-	return !a.Disabled && (a.Admin || p.InGroup(a.Name, model.Administrators))
+	return !a.Off() && (a.Admin || p.AdminByGroup(a))
+}
+
+// AdminByGroup tells whether an account administers the system as a member of a group.
+func (p *Picture) AdminByGroup(a *Account) bool {
+	return p.admins != "" && p.InGroup(a.Name, p.admins)
 }
 
 // Administrators lists the accounts that administer the system and can read mail.

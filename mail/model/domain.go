@@ -37,7 +37,11 @@ type DomainUser struct {
 	User   string     `cbor:"user" json:"user"`
 	Role   DomainRole `cbor:"role,omitempty" json:"role"`
 	Locals []string   `cbor:"locals" json:"addresses"` // local parts; the first is the main address
+	Source string     `cbor:"src,omitempty" json:"source,omitempty"`
 }
+
+// UserKey is the key of the member in the table of users.
+func (m *DomainUser) UserKey() string { return SourceKey(m.Source, m.User) }
 
 // MaxAddresses bounds the addresses of one member.
 const MaxAddresses = 100

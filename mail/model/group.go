@@ -1,6 +1,6 @@
 package model
 
-// Group is a local group of users and other groups.
+// Group is a group of users and other groups, local or of a directory.
 type Group struct {
 	Name        string     `cbor:"name" json:"name"`
 	Description string     `cbor:"desc,omitempty" json:"description,omitempty"`
@@ -8,7 +8,11 @@ type Group struct {
 	Groups      []string   `cbor:"groups,omitempty" json:"groups,omitempty"` // nested (I.03)
 	Activation  Activation `cbor:"act,omitempty" json:"activation,omitempty"`
 	Created     int64      `cbor:"created" json:"created"`
+	Source      string     `cbor:"src,omitempty" json:"source,omitempty"` // empty: local
 }
+
+// Key is the group's key in the table.
+func (g *Group) Key() string { return SourceKey(g.Source, g.Name) }
 
 // Administrators is the group whose members administer the system; it never gets empty (I.16).
 const Administrators = "administrators"

@@ -9,6 +9,8 @@ type Token struct {
 	Cert    bool   `cbor:"cert,omitempty" json:"cert,omitempty"`
 	Created int64  `cbor:"created" json:"created"`
 	Expires int64  `cbor:"expires,omitempty" json:"expires,omitempty"`
+	Source  string `cbor:"src,omitempty" json:"source,omitempty"`   // of the account; empty: local
+	Session bool   `cbor:"sess,omitempty" json:"session,omitempty"` // made by a login, for some hours
 }
 
 // License is a seat key (R4.18–22).

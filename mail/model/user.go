@@ -27,7 +27,7 @@ const (
 	ServiceAdmin MailService = "self-service"
 )
 
-// User is a local user: who may log in, and whose mailboxes are whose.
+// User is an account, local or of a directory: who may log in, and whose mailboxes are whose.
 type User struct {
 	ID          AccountID     `cbor:"id" json:"id"`
 	Name        string        `cbor:"name" json:"name"`                                // login name, lower case
@@ -40,7 +40,16 @@ type User struct {
 	Deny        []MailService `cbor:"deny,omitempty" json:"deny,omitempty"`
 	Created     int64         `cbor:"created" json:"created"`                  // Unix seconds
 	NoFTS       bool          `cbor:"nofts,omitempty" json:"no_fts,omitempty"` // his mail is not indexed for full-text search
+	Source      string        `cbor:"src,omitempty" json:"source,omitempty"`   // empty: local
+	DN          string        `cbor:"dn,omitempty" json:"dn,omitempty"`        // in the directory
+	Away        string        `cbor:"away,omitempty" json:"away,omitempty"`    // AwayDisabled or AwayGone, by the directory
 }
+
+// Key is the user's key in the table.
+func (u *User) Key() string { return SourceKey(u.Source, u.Name) }
+
+// Off tells whether the user is disabled, here or in the directory.
+func (u *User) Off() bool { return u.Disabled || u.Away != "" }
 
 // UserStatus is the status column of the account list (R5.23).
 type UserStatus string
@@ -57,7 +66,7 @@ func (u *User) Status() UserStatus {
 	switch {
 	case ValidateUserName(u.Name) != nil:
 		return UserUnsupported
-	case u.Disabled:
+	case u.Off():
 		return UserDisabled
 	}
 	return UserNormal

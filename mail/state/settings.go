@@ -94,3 +94,30 @@ func (s *State) Current() *model.Settings {
 	s.settings.p.Store(&cachedSettings{version, set})
 	return set
 }
+
+// Source is the account source in force, as r sees it.
+func Source(r Reader) (string, error) {
+	set, err := LoadSettings(r)
+	if err != nil {
+		return "", err
+	}
+	return set.System.Source, nil
+}
+
+// GetUser reads a user of the account source in force; ErrNotFound when there is none.
+func GetUser(r Reader, name string) (*model.User, error) {
+	source, err := Source(r)
+	if err != nil {
+		return nil, err
+	}
+	return Users.Get(r, model.SourceKey(source, model.FoldName(name)))
+}
+
+// GetGroup reads a group of the account source in force; ErrNotFound when there is none.
+func GetGroup(r Reader, name string) (*model.Group, error) {
+	source, err := Source(r)
+	if err != nil {
+		return nil, err
+	}
+	return Groups.Get(r, model.SourceKey(source, model.FoldName(name)))
+}

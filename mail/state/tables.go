@@ -12,19 +12,19 @@ var (
 	Settings = &Table[Section]{ID: 1, Name: "setting", Key: func(s *Section) string { return s.Name }}
 
 	Users = &Table[model.User]{ID: 2, Name: "user",
-		Key:     func(u *model.User) string { return u.Name },
+		Key:     (*model.User).Key,
 		Indexes: []Index[model.User]{{ID: 1, Unique: true, Values: func(u *model.User) []string { return []string{fmt.Sprint(u.ID)} }}},
 	}
-	Groups  = &Table[model.Group]{ID: 3, Name: "group", Key: func(g *model.Group) string { return g.Name }}
+	Groups  = &Table[model.Group]{ID: 3, Name: "group", Key: (*model.Group).Key}
 	Domains = &Table[model.Domain]{ID: 4, Name: "domain",
 		Key:     func(d *model.Domain) string { return d.Name },
 		Indexes: []Index[model.Domain]{{ID: 1, Unique: true, Values: func(d *model.Domain) []string { return append([]string{d.Name}, d.Additional...) }}},
 	}
 	DomainUsers = &Table[model.DomainUser]{ID: 5, Name: "domain user",
-		Key: func(m *model.DomainUser) string { return m.Domain + "/" + m.User },
+		Key: func(m *model.DomainUser) string { return m.Domain + "/" + m.UserKey() },
 		Indexes: []Index[model.DomainUser]{
 			{ID: 1, Unique: true, Values: memberAddresses},
-			{ID: 2, Values: func(m *model.DomainUser) []string { return []string{m.User} }},
+			{ID: 2, Values: func(m *model.DomainUser) []string { return []string{m.UserKey()} }},
 		},
 	}
 	Aliases      = &Table[model.Alias]{ID: 6, Name: "alias", Key: func(a *model.Alias) string { return a.Domain + "/" + a.Name }}
@@ -59,6 +59,10 @@ var (
 	TLSReports = &Table[model.TLSReport]{ID: 29, Name: "TLS report", Class: ClassUser, // a row a node, so that a merge finds no conflict
 		Key: func(r *model.TLSReport) string { return fmt.Sprintf("%s/%s/%d", r.Day, r.Domain, r.Node) }}
 
+	Directories     = &Table[model.LDAP]{ID: 36, Name: "directory", Key: func(l *model.LDAP) string { return l.Source }}
+	DirectoryStates = &Table[model.DirectoryState]{ID: 37, Name: "directory state", Class: ClassUser, Key: func(d *model.DirectoryState) string { return d.Source }}
+	SecondFactors   = &Table[model.SecondFactor]{ID: 38, Name: "second factor", Class: ClassUser, Key: func(f *model.SecondFactor) string { return f.User }}
+
 	Epochs       = &Table[Epoch]{ID: 13, Name: "epoch", Class: ClassPair, Key: func(e *Epoch) string { return string(be64(nil, e.Epoch)) }}
 	MergeReports = &Table[MergeReport]{ID: 14, Name: "merge report", Class: ClassPair, Key: func(r *MergeReport) string { return r.ID }}
 )
@@ -69,7 +73,7 @@ const pairRow = "pair"
 // tables lists them for code that finds a table by its number.
 var tables = []anyTable{
 	Settings, Users, Groups, Domains, DomainUsers, Aliases, Certificates, Tokens, Licenses, AdminLog, Sequences, Pairs, Epochs, MergeReports,
-	RelayRules, TrustedServers, RelayDomains, DKIM, AutoForwards, AutoReplies, AutoBCCs, ACMEAccounts, ACMEChallenges, IssuedCerts, TLSPolicies, TrustedCAs, STSPolicies, TLSReports, Subscriptions, Policies,
+	RelayRules, TrustedServers, RelayDomains, DKIM, AutoForwards, AutoReplies, AutoBCCs, ACMEAccounts, ACMEChallenges, IssuedCerts, TLSPolicies, TrustedCAs, STSPolicies, TLSReports, Subscriptions, Policies, Directories, DirectoryStates, SecondFactors,
 }
 
 // anyTable is a table whatever its rows.
@@ -98,15 +102,15 @@ func (t *Table[T]) class() RowClass { return t.Class }
 const (
 	IndexUserID       = 1 // Users: account ID in decimal
 	IndexDomainName   = 1 // Domains: name and additional names
-	IndexAddress      = 1 // DomainUsers: local@domain
-	IndexMemberByUser = 2 // DomainUsers: user name
+	IndexAddress      = 1 // DomainUsers: local@domain as SourceKey has it
+	IndexMemberByUser = 2 // DomainUsers: key of the user
 	IndexTokenHash    = 1 // Tokens: SHA-256
 )
 
 func memberAddresses(m *model.DomainUser) []string {
 	out := make([]string, len(m.Locals))
 	for i, l := range m.Locals {
-		out[i] = strings.ToLower(l) + "@" + m.Domain
+		out[i] = model.SourceKey(m.Source, strings.ToLower(l)+"@"+m.Domain)
 	}
 	return out
 }
