@@ -24,7 +24,8 @@ import (
 const (
 	MaxUsers    = 100_000
 	MaxGroups   = 20_000
-	MaxMembers  = 50_000 // of one group
+	MaxMembers  = 50_000    // of one group
+	maxGroup    = 700 << 10 // octets of the names in one group: it must fit an entry of the log
 	maxPacket   = 16 << 20
 	maxLogin    = 4 << 20   // octets read for one login or test
 	maxFetch    = 512 << 20 // octets read for one synchronisation

@@ -163,10 +163,21 @@ func (c *Client) groups(ctx context.Context, s *session, e *Entries, users map[s
 			}
 		}
 		r.group.Users, r.group.Groups = sorted(r.group.Users), sorted(r.group.Groups)
+		if n := octets(r.group.Users) + octets(r.group.Groups); n > maxGroup {
+			e.leave("group %s: the names of its %d members have %d octets, more than %d", r.group.Name, len(r.group.Users), n, maxGroup)
+			continue
+		}
 		e.Groups = append(e.Groups, r.group)
 	}
 	slices.SortFunc(e.Groups, func(a, b Group) int { return strings.Compare(a.Name, b.Name) })
 	return nil
+}
+
+func octets(list []string) (n int) {
+	for _, s := range list {
+		n += len(s) + 3
+	}
+	return n
 }
 
 func sorted(list []string) []string {
