@@ -13,13 +13,17 @@ func (p *Picture) addPassing(r state.Reader, set *model.Delivery) error {
 		if err != nil {
 			return err
 		}
-		p.Forwards[f.User] = f
+		if u := p.byKey(f.User); u != nil { // not that of a namesake of another source
+			p.Forwards[u.Name] = f
+		}
 	}
 	for a, err := range state.AutoReplies.All(r, "") {
 		if err != nil {
 			return err
 		}
-		p.Replies[a.User] = a
+		if u := p.byKey(a.User); u != nil {
+			p.Replies[u.Name] = a
+		}
 	}
 	var err error
 	p.BCC, err = state.AutoBCCs.List(r, "")
