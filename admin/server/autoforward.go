@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,18 +31,18 @@ func (s *Server) forwardRow(user string, f *model.AutoForward) api.ForwardRow {
 	return row
 }
 
-// found reads a user's row; nil when there is none.
-func found[T any](r state.Reader, t *state.Table[T], user string) (*T, error) {
-	row, err := t.Get(r, user)
+// found reads a user's row by his key; nil when there is none.
+func found[T any](r state.Reader, t *state.Table[T], key string) (*T, error) {
+	row, err := t.Get(r, key)
 	if errors.Is(err, state.ErrNotFound) {
 		return nil, nil
 	}
 	return row, err
 }
 
-func (s *Server) forwardOf(user string) (api.ForwardRow, error) {
-	f, err := found(s.mail.State, state.AutoForwards, user)
-	return s.forwardRow(user, f), err
+func (s *Server) forwardOf(u *model.User) (api.ForwardRow, error) {
+	f, err := found(s.mail.State, state.AutoForwards, u.Key())
+	return s.forwardRow(u.Name, f), err
 }
 
 func (s *Server) userForwardShow(_ context.Context, _ *Call, in *api.UserIn) (api.ForwardRow, error) {
@@ -48,7 +50,7 @@ func (s *Server) userForwardShow(_ context.Context, _ *Call, in *api.UserIn) (ap
 	if err != nil {
 		return api.ForwardRow{}, err
 	}
-	return s.forwardOf(u.Name)
+	return s.forwardOf(u)
 }
 
 func (s *Server) meForwardShow(_ context.Context, c *Call, _ *op.None) (api.ForwardRow, error) {
@@ -56,17 +58,18 @@ func (s *Server) meForwardShow(_ context.Context, c *Call, _ *op.None) (api.Forw
 	if err != nil {
 		return api.ForwardRow{}, err
 	}
-	return s.forwardOf(a.Name)
+	return s.forwardOf(&a.User)
 }
 
 func (s *Server) userForwardList(_ context.Context, _ *Call, in *api.ListIn) ([]api.ForwardRow, error) {
+	pic, err := s.mail.Directory.Now()
+	if err != nil {
+		return nil, err
+	}
 	out := []api.ForwardRow{}
-	for f, err := range state.AutoForwards.All(s.mail.State, "") {
-		if err != nil {
-			return nil, err
-		}
-		if matches(in.Search, f.User, f.To) {
-			out = append(out, s.forwardRow(f.User, f))
+	for _, user := range slices.Sorted(maps.Keys(pic.Forwards)) {
+		if f := pic.Forwards[user]; matches(in.Search, user, f.To) {
+			out = append(out, s.forwardRow(user, f))
 		}
 	}
 	return out, nil
@@ -95,15 +98,15 @@ func (s *Server) setForward(ctx context.Context, c *Call, name string, to []stri
 		if err != nil {
 			return err
 		}
-		f.User = u.Name
-		old, err := found(tx, state.AutoForwards, u.Name)
+		f.User = u.Key()
+		old, err := found(tx, state.AutoForwards, f.User)
 		if err != nil {
 			return err
 		}
 		if err := state.AutoForwards.Put(tx, f); err != nil {
 			return err
 		}
-		if warnings, err = checkForward(tx, f); err != nil {
+		if warnings, err = checkForward(tx, u.Name, f); err != nil {
 			return err
 		}
 		var before any
@@ -127,12 +130,12 @@ func (s *Server) setForward(ctx context.Context, c *Call, name string, to []stri
 }
 
 // checkForward refuses addresses here that nobody has, and tells what will not be done as it is set.
-func checkForward(tx *state.Tx, f *model.AutoForward) (warnings []string, err error) {
+func checkForward(tx *state.Tx, user string, f *model.AutoForward) (warnings []string, err error) {
 	pic, err := directory.Draw(tx, time.Now())
 	if err != nil {
 		return nil, err
 	}
-	a := pic.User(f.User)
+	a := pic.User(user)
 	for _, to := range f.To {
 		local, domain, _ := model.SplitAddress(to)
 		r, err := routing.Resolve(pic, local, domain)
@@ -140,7 +143,7 @@ func checkForward(tx *state.Tx, f *model.AutoForward) (warnings []string, err er
 		case err != nil:
 			return nil, refused("nobody here has the address "+to, "mpctl domain user list "+domain)
 		case len(f.To) == 1 && len(r.Targets) == 1 && r.Targets[0].Account == a:
-			return nil, refused(to+" is "+f.User+"'s own address", "mpctl user forward delete "+f.User)
+			return nil, refused(to+" is "+user+"'s own address", "mpctl user forward delete "+user)
 		}
 	}
 	way := routing.Spread(pic, []routing.Receiver{{Address: a.MainAddress(), Resolved: routing.Resolved{Targets: []routing.Target{{Account: a, Address: a.MainAddress()}}, Local: true}}}, nil)
@@ -150,7 +153,7 @@ func checkForward(tx *state.Tx, f *model.AutoForward) (warnings []string, err er
 		}
 	}
 	if a.MainAddress() == "" {
-		warnings = append(warnings, f.User+" has no address, so bounces of forwarded mail go to the original sender directly")
+		warnings = append(warnings, user+" has no address, so bounces of forwarded mail go to the original sender directly")
 	}
 	if !f.Keep && len(way.Remote) > 0 {
 		warnings = append(warnings, "no copy is kept here: what the other server refuses or loses is gone; --keep-copy keeps one")
@@ -176,12 +179,15 @@ func (s *Server) deleteForward(ctx context.Context, c *Call, name, show string) 
 		if err != nil {
 			return err
 		}
-		f, err := getRow(tx, state.AutoForwards, "forward of", u.Name, show)
+		f, err := found(tx, state.AutoForwards, u.Key())
 		if err != nil {
 			return err
 		}
+		if f == nil {
+			return notFound("forward of", u.Name, show)
+		}
 		diffRows(c, s.forwardRow(u.Name, f), nil)
-		return state.AutoForwards.Delete(tx, u.Name)
+		return state.AutoForwards.Delete(tx, f.User)
 	})
 }
 
@@ -228,16 +234,16 @@ func (s *Server) deliveryForwardSet(ctx context.Context, c *Call, in *api.Passin
 }
 
 // dropPassing takes out what a user who is deleted has set, and the rules that copy mail to him.
-func dropPassing(tx *state.Tx, user string) error {
+func dropPassing(tx *state.Tx, u *model.User) error {
 	for _, drop := range []func() error{
-		func() error { return state.AutoForwards.Delete(tx, user) },
-		func() error { return state.AutoReplies.Delete(tx, user) },
+		func() error { return state.AutoForwards.Delete(tx, u.Key()) },
+		func() error { return state.AutoReplies.Delete(tx, u.Key()) },
 	} {
 		if err := drop(); err != nil && !errors.Is(err, state.ErrNotFound) {
 			return err
 		}
 	}
-	return dropFromBCC(tx, "", model.AliasMember{Kind: model.AliasUser, Value: user})
+	return dropFromBCC(tx, "", model.AliasMember{Kind: model.AliasUser, Value: u.Name})
 }
 
 // dropFromBCC deletes the rules of a domain (empty: of all) whose copies go to somebody who goes.

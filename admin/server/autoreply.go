@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"mailplusd/admin/api"
@@ -18,20 +20,20 @@ func replyRow(user string, r *model.AutoReply) api.ReplyRow {
 }
 
 // replyDiff is replyRow for the admin log: the text shortened.
-func replyDiff(r *model.AutoReply) any {
+func replyDiff(user string, r *model.AutoReply) any {
 	if r == nil {
 		return nil
 	}
-	row := replyRow(r.User, r)
+	row := replyRow(user, r)
 	if text := []rune(row.Text); len(text) > 200 {
 		row.Text = string(text[:200]) + "…"
 	}
 	return row
 }
 
-func (s *Server) replyOf(user string) (api.ReplyRow, error) {
-	r, err := found(s.mail.State, state.AutoReplies, user)
-	return replyRow(user, r), err
+func (s *Server) replyOf(u *model.User) (api.ReplyRow, error) {
+	r, err := found(s.mail.State, state.AutoReplies, u.Key())
+	return replyRow(u.Name, r), err
 }
 
 func (s *Server) userReplyShow(_ context.Context, _ *Call, in *api.UserIn) (api.ReplyRow, error) {
@@ -39,7 +41,7 @@ func (s *Server) userReplyShow(_ context.Context, _ *Call, in *api.UserIn) (api.
 	if err != nil {
 		return api.ReplyRow{}, err
 	}
-	return s.replyOf(u.Name)
+	return s.replyOf(u)
 }
 
 func (s *Server) meReplyShow(_ context.Context, c *Call, _ *op.None) (api.ReplyRow, error) {
@@ -47,17 +49,18 @@ func (s *Server) meReplyShow(_ context.Context, c *Call, _ *op.None) (api.ReplyR
 	if err != nil {
 		return api.ReplyRow{}, err
 	}
-	return s.replyOf(a.Name)
+	return s.replyOf(&a.User)
 }
 
 func (s *Server) userReplyList(_ context.Context, _ *Call, in *api.ListIn) ([]api.ReplyRow, error) {
+	pic, err := s.mail.Directory.Now()
+	if err != nil {
+		return nil, err
+	}
 	out := []api.ReplyRow{}
-	for r, err := range state.AutoReplies.All(s.mail.State, "") {
-		if err != nil {
-			return nil, err
-		}
-		if matches(in.Search, r.User, r.Subject, r.Text) {
-			out = append(out, replyRow(r.User, r))
+	for _, user := range slices.Sorted(maps.Keys(pic.Replies)) {
+		if r := pic.Replies[user]; matches(in.Search, user, r.Subject, r.Text) {
+			out = append(out, replyRow(user, r))
 		}
 	}
 	return out, nil
@@ -83,11 +86,11 @@ func (s *Server) setReply(ctx context.Context, c *Call, name string, in *api.Rep
 		if err != nil {
 			return err
 		}
-		old, err := found(tx, state.AutoReplies, u.Name)
+		old, err := found(tx, state.AutoReplies, u.Key())
 		if err != nil {
 			return err
 		}
-		r := &model.AutoReply{User: u.Name}
+		r := &model.AutoReply{User: u.Key()}
 		if old != nil {
 			*r = *old
 		}
@@ -108,13 +111,13 @@ func (s *Server) setReply(ctx context.Context, c *Call, name string, in *api.Rep
 		if r.Until != 0 && r.Until <= now.Unix() {
 			return model.Invalid("until", "%s is over already", stamp(r.Until))
 		}
-		members, err := state.DomainUsers.Find(tx, state.IndexMemberByUser, u.Name)
+		members, err := state.DomainUsers.Find(tx, state.IndexMemberByUser, u.Key())
 		if err != nil {
 			return err
 		}
 		address = len(members) > 0
 		row = replyRow(u.Name, r)
-		diffRows(c, replyDiff(old), replyDiff(r))
+		diffRows(c, replyDiff(u.Name, old), replyDiff(u.Name, r))
 		return state.AutoReplies.Put(tx, r)
 	})
 	if err == nil && !address {
@@ -171,11 +174,14 @@ func (s *Server) deleteReply(ctx context.Context, c *Call, name, show string) (o
 		if err != nil {
 			return err
 		}
-		r, err := getRow(tx, state.AutoReplies, "automatic reply of", u.Name, show)
+		r, err := found(tx, state.AutoReplies, u.Key())
 		if err != nil {
 			return err
 		}
-		diffRows(c, replyDiff(r), nil)
-		return state.AutoReplies.Delete(tx, u.Name)
+		if r == nil {
+			return notFound("automatic reply of", u.Name, show)
+		}
+		diffRows(c, replyDiff(u.Name, r), nil)
+		return state.AutoReplies.Delete(tx, r.User)
 	})
 }

@@ -360,7 +360,7 @@ func deleteUser(tx *state.Tx, name string, withMail bool) (*model.User, error) {
 	if err := dropFromPolicies(tx, u.Name, "", ""); err != nil {
 		return nil, err
 	}
-	if err := dropPassing(tx, u.Name); err != nil {
+	if err := dropPassing(tx, u); err != nil {
 		return nil, err
 	}
 	if withMail {

@@ -5,7 +5,7 @@ import "slices"
 // AutoForward is where a user's mail is passed on to (I.15). It is the user's own: he can change it
 // while settings are read-only.
 type AutoForward struct {
-	User    string   `cbor:"user" json:"user"`
+	User    string   `cbor:"user" json:"user"`                    // key of the user
 	To      []string `cbor:"to" json:"to"`                        // addresses, here or elsewhere
 	Keep    bool     `cbor:"keep,omitempty" json:"keep_copy"`     // a copy stays in the Inbox
 	Changed int64    `cbor:"changed,omitempty" json:"changed_at"` // Unix seconds

@@ -8,7 +8,7 @@ import (
 
 // AutoReply is what a user's absence answers by itself (RFC 3834). It is the user's own.
 type AutoReply struct {
-	User    string `cbor:"user" json:"user"`
+	User    string `cbor:"user" json:"user"`                 // key of the user
 	Subject string `cbor:"subject,omitempty" json:"subject"` // empty: "Auto:" and the subject of the mail
 	Text    string `cbor:"text" json:"text"`
 	From    int64  `cbor:"from,omitempty" json:"from"`   // Unix seconds; 0: at once
