@@ -81,6 +81,8 @@ func TestStoryLDAP(t *testing.T) {
 		t.Error("the password of the binding is shown")
 	}
 
+	d.ok("user", "forward", "set", "bob", "alice@example.test")
+	d.ok("policy", "add", "no pop", "--user", "bob", "--pop3", "off")
 	d.fails(3, "--move-mail", "account", "source", "set", "ldap")
 	d.fails(3, "does not join a Windows domain", "account", "source", "set", "domain", "--move-mail", "no")
 	d.has("account source", "account", "source", "set", "ldap", "--move-mail", "yes", "--dry-run")
@@ -116,6 +118,8 @@ func TestStoryLDAP(t *testing.T) {
 	d.say(c, "250", "EHLO c.example")
 	d.say(c, "235", "AUTH PLAIN %s", plain("dana@example.test", ldaptest.Password))
 
+	t.Run("forward", func(t *testing.T) { storyForwardOfSource(t, d) })
+	d.has("no pop", "policy", "effective", "bob") // a policy names him whichever source he is of
 	t.Run("down", func(t *testing.T) { storyDirectoryDown(t, d, s, im) })
 
 	// A user leaves, one is disabled, and one is new.
@@ -151,6 +155,7 @@ func TestStoryLDAP(t *testing.T) {
 	d.fails(3, "those of the directory", "directory", "ldap", "unbind", "--yes")
 	d.fails(3, "moves only from local", "account", "source", "set", "local", "--move-mail", "yes")
 	d.ok("account", "source", "set", "local")
+	d.has("alice@example.test", "user", "forward", "show", "bob") // the local one's own
 	if n := d.messages("alice"); n != 1 {
 		t.Errorf("alice has %d messages after switching back", n)
 	}
@@ -159,6 +164,31 @@ func TestStoryLDAP(t *testing.T) {
 	}
 	d.ok("directory", "ldap", "unbind", "--yes")
 	d.fails(7, "no directory is bound", "directory", "ldap", "sync")
+}
+
+// storyForwardOfSource: forwards and automatic replies are of an account of one source, not of its
+// namesake.
+func storyForwardOfSource(t *testing.T, d *process) {
+	if out := d.ok("user", "forward", "list", "-o", "name"); out != "" {
+		t.Errorf("forwards of accounts that are not in force: %q", out)
+	}
+	d.fails(7, "no forward", "user", "forward", "delete", "bob")
+	before := d.field("bob", "INBOX", "messages").(float64)
+	d.ok("user", "forward", "set", "dana", "bob@example.test")
+	d.has("bob@example.test", "user", "forward", "show", "dana")
+	if r := d.deliver("dana@example.test", "passed on"); !strings.HasPrefix(r, "250") {
+		t.Error(r)
+	}
+	if n := d.field("bob", "INBOX", "messages"); n != before+1 {
+		t.Errorf("bob has %v messages, want %v", n, before+1)
+	}
+	d.ok("user", "autoreply", "set", "dana", "--text", d.file("away.txt", "away\n"))
+	d.has("dana", "user", "autoreply", "list", "-o", "name")
+	d.ok("user", "autoreply", "delete", "dana")
+	d.ok("user", "forward", "delete", "dana")
+	if out := d.ok("user", "forward", "list", "-o", "name") + d.ok("user", "autoreply", "list", "-o", "name"); out != "" {
+		t.Errorf("left: %q", out)
+	}
 }
 
 // storyDirectoryDown: sessions go on, mail is delivered, logins wait, and nobody is locked out for it.
