@@ -52,7 +52,7 @@ func (t *Transport) pairAccept(ctx context.Context, c *pairConn, conf Pairing) e
 	}
 	var ok pairMsg
 	var finish func(paired, acknowledged bool)
-	if ok.Proof, finish, err = t.checkToken(c, m); err != nil {
+	if ok.Proof, finish, err = t.checkToken(ctx, c, m); err != nil {
 		return c.refuse(err)
 	}
 	paired, acknowledged := false, false
@@ -101,14 +101,30 @@ func (t *Transport) pairAccept(ctx context.Context, c *pairConn, conf Pairing) e
 	return nil
 }
 
+// busyTime is how long an attempt waits for the one before: whoever was refused, or gave up, and comes
+// again at once may be quicker than this node, which has still to note the end of it.
+const busyTime = 2 * time.Second
+
 // checkToken proves to the other side, in turn, that this node made the token.
-func (t *Transport) checkToken(c *pairConn, m pairMsg) (answer []byte, finish func(paired, acknowledged bool), err error) {
+func (t *Transport) checkToken(ctx context.Context, c *pairConn, m pairMsg) (answer []byte, finish func(paired, acknowledged bool), err error) {
 	mine := t.PublicKey()
-	secret, finish, err := t.pairing.invite.claim(c.remote, func(secret []byte) bool {
+	right := func(secret []byte) bool {
 		return subtle.ConstantTimeCompare(m.Proof, proof(secret, c.channel, "dial", c.remote, mine)) == 1
-	})
-	if err != nil {
-		return nil, nil, err
 	}
-	return proof(secret, c.channel, "accept", c.remote, mine), finish, nil
+	ctx, cancel := context.WithTimeout(ctx, busyTime)
+	defer cancel()
+	for {
+		secret, finish, err := t.pairing.invite.claim(c.remote, right)
+		if err == nil {
+			return proof(secret, c.channel, "accept", c.remote, mine), finish, nil
+		}
+		if !errors.Is(err, errBusy) {
+			return nil, nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil, err
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
