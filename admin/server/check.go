@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"mailplusd/admin/api"
 	"mailplusd/admin/op"
+	"mailplusd/mail/dnsask"
 	"mailplusd/mail/model"
 
 	"github.com/miekg/dns"
@@ -28,28 +28,16 @@ func (f *findings) add(level, check, subject, remedy, format string, args ...any
 type resolver struct{ servers []string }
 
 func (s *Server) resolver() resolver {
-	list := s.mail.State.Current().Network.Resolvers
-	if len(list) == 0 {
-		if cfg, err := dns.ClientConfigFromFile("/etc/resolv.conf"); err == nil {
-			list = cfg.Servers
-		}
-	}
-	var out []string
-	for _, a := range list {
-		out = append(out, withPort(a))
-	}
-	return resolver{out}
+	return resolver{dnsask.Servers(s.mail.State.Current().Network.Resolvers)}
 }
 
 // withPort gives a DNS server its port.
-func withPort(a string) string {
-	if _, err := netip.ParseAddrPort(a); err != nil {
-		return net.JoinHostPort(a, "53")
-	}
-	return a
-}
+func withPort(a string) string { return dnsask.Servers([]string{a})[0] }
 
 var errNXDomain = errors.New("does not exist")
+
+// dnsTime is how long a check waits for one answer.
+const dnsTime = 2 * time.Second
 
 func (r resolver) ask(ctx context.Context, name string, kind uint16) ([]dns.RR, error) {
 	m := new(dns.Msg)
@@ -58,11 +46,7 @@ func (r resolver) ask(ctx context.Context, name string, kind uint16) ([]dns.RR, 
 	err := errors.New("no DNS server is known")
 	for _, srv := range r.servers {
 		var resp *dns.Msg
-		client := &dns.Client{Timeout: 2 * time.Second}
-		if resp, _, err = client.ExchangeContext(ctx, m, srv); err == nil && resp.Truncated {
-			client.Net = "tcp"
-			resp, _, err = client.ExchangeContext(ctx, m, srv)
-		}
+		resp, err = dnsask.Exchange(ctx, m, srv, dnsTime)
 		if err != nil {
 			err = fmt.Errorf("DNS server %s does not answer", srv)
 			continue

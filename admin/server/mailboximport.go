@@ -61,25 +61,32 @@ func (s *Server) mailboxImport(ctx context.Context, c *Call, in *api.MailboxImpo
 	}
 	im := &importer{s: s, c: c, p: p, account: a.ID, into: in.Mailbox, rows: map[string]*api.ImportRow{}, boxes: map[string]*importBox{}}
 	defer im.drop()
-	for {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err == nil {
-			err = im.take(ctx, &h, r)
-		}
-		if err != nil {
-			return nil, feedError(err)
-		}
+	if err := takeFeed(ctx, r, im.take); err != nil {
+		return nil, err
 	}
 	if err := im.flush(ctx); err != nil {
 		return nil, err
 	}
 	return im.finish()
+}
+
+// takeFeed hands each part of an upload to take, until its end.
+func takeFeed(ctx context.Context, r *feed.Reader, take func(context.Context, *feed.Head, io.Reader) error) error {
+	for {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = take(ctx, &h, r)
+		}
+		if err != nil {
+			return feedError(err)
+		}
+	}
 }
 
 // feedError says what an end in the middle means.

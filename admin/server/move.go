@@ -46,20 +46,8 @@ type move struct {
 func (s *Server) setupFromMailServer(ctx context.Context, c *Call, in *api.SetupFromMailServerIn, r *feed.Reader, p *job.Progress) (map[string]int, error) {
 	m := &move{s: s, c: c, p: p, in: in, imports: map[string]*importer{}}
 	defer m.drop()
-	for {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err == nil {
-			err = m.take(ctx, &h, r)
-		}
-		if err != nil {
-			return nil, feedError(err)
-		}
+	if err := takeFeed(ctx, r, m.take); err != nil {
+		return nil, err
 	}
 	if err := m.begin(ctx); err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 
 	"mailplusd/admin/api"
 	"mailplusd/admin/op"
+	"mailplusd/mail/dnsask"
 	"mailplusd/mail/model"
 	"mailplusd/mail/state"
 
@@ -158,7 +159,7 @@ func (s *Server) validating(ctx context.Context, f *findings) {
 		m.SetQuestion(".", dns.TypeSOA)
 		m.SetEdns0(1232, true)
 		m.AuthenticatedData = true
-		resp, _, err := (&dns.Client{Timeout: 2 * time.Second}).ExchangeContext(ctx, m, withPort(server))
+		resp, err := dnsask.Exchange(ctx, m, withPort(server), dnsTime)
 		switch {
 		case err != nil:
 			f.add("warning", "dns", "DANE", "mpctl net dns show", "DNS server %s does not answer", server)

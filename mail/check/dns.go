@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 	"time"
+
+	"mailplusd/mail/dnsask"
 
 	"github.com/miekg/dns"
 )
@@ -43,7 +44,7 @@ func (d *DNS) ask(ctx context.Context, name string, kind uint16) ([]dns.RR, erro
 	m.SetQuestion(dns.Fqdn(name), kind)
 	m.SetEdns0(1232, false)
 	last := errors.New("no DNS server is known; set network.resolvers")
-	for _, s := range d.servers() {
+	for _, s := range dnsask.Servers(d.Servers()) {
 		resp, err := d.exchange(ctx, m, s)
 		switch {
 		case err != nil:
@@ -74,32 +75,7 @@ func (d *DNS) exchange(ctx context.Context, m *dns.Msg, server string) (*dns.Msg
 	if d.Exchange != nil {
 		return d.Exchange(ctx, m, server)
 	}
-	c := &dns.Client{Timeout: answerTime}
-	resp, _, err := c.ExchangeContext(ctx, m, server)
-	if err == nil && resp.Truncated {
-		c.Net = "tcp"
-		resp, _, err = c.ExchangeContext(ctx, m, server)
-	}
-	return resp, err
-}
-
-func (d *DNS) servers() []string {
-	list := d.Servers()
-	if len(list) == 0 {
-		cfg, err := dns.ClientConfigFromFile("/etc/resolv.conf")
-		if err != nil {
-			return nil
-		}
-		list = cfg.Servers
-	}
-	out := make([]string, 0, len(list))
-	for _, s := range list {
-		if _, err := netip.ParseAddrPort(s); err != nil {
-			s = net.JoinHostPort(s, "53")
-		}
-		out = append(out, s)
-	}
-	return out
+	return dnsask.Exchange(ctx, m, server, answerTime)
 }
 
 // addresses gives those of a host. ErrNone where it has neither A nor AAAA.

@@ -85,19 +85,19 @@ func (y *syncer) plausible(have map[string]*model.User, e *ldap.Entries, force b
 
 // users stores what is new or different.
 func (y *syncer) users(ctx context.Context, have map[string]*model.User, e *ldap.Entries) error {
-	var todo []ldap.User
+	var fresh []ldap.User
 	shown := make(map[string]bool, len(e.Users))
 	for _, u := range e.Users {
 		shown[u.Name] = true
 		if old := have[u.Name]; old == nil || !same(old, &u) {
-			todo = append(todo, u)
+			fresh = append(fresh, u)
 		}
 	}
 	domains, err := y.domains()
 	if err != nil {
 		return err
 	}
-	for part := range slices.Chunk(todo, max(syncUsers/(1+domains), 1)) {
+	for part := range slices.Chunk(fresh, max(syncUsers/(1+domains), 1)) {
 		var added, changed int
 		if err := y.s.Update(ctx, func(tx *state.Tx) (err error) {
 			added, changed, err = y.put(tx, part)

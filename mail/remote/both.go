@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"mailplusd/mail/dnsask"
+
 	"github.com/miekg/dns"
 )
 
@@ -23,7 +25,7 @@ type ranked struct {
 func (c *Client) both(ctx context.Context, domain string, port uint16, yield func(target, error) bool) {
 	var list []ranked
 	var last error
-	for _, server := range c.servers() {
+	for _, server := range dnsask.Servers(c.Resolvers()) {
 		found, err := c.view(ctx, server, domain, port)
 		if err != nil {
 			last = err

@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
+
+	"mailplusd/mail/dnsask"
 
 	"github.com/miekg/dns"
 	"golang.org/x/net/idna"
@@ -245,7 +246,7 @@ func (c *Client) query(ctx context.Context, name string, kind uint16) ([]dns.RR,
 // ask asks the resolvers in turn. A name that doesn't exist is permanent, everything else is
 // tried again later.
 func (c *Client) ask(ctx context.Context, name string, kind uint16) (answer, error) {
-	servers := c.servers()
+	servers := dnsask.Servers(c.Resolvers())
 	if len(servers) == 0 {
 		return answer{}, errors.New("no DNS server is known; set network.resolvers")
 	}
@@ -277,30 +278,5 @@ func (c *Client) exchange(ctx context.Context, m *dns.Msg, server string) (*dns.
 	if c.Exchange != nil {
 		return c.Exchange(ctx, m, server)
 	}
-	cl := &dns.Client{Timeout: dnsTime}
-	resp, _, err := cl.ExchangeContext(ctx, m, server)
-	if err == nil && resp.Truncated {
-		cl.Net = "tcp"
-		resp, _, err = cl.ExchangeContext(ctx, m, server)
-	}
-	return resp, err
-}
-
-func (c *Client) servers() []string {
-	list := c.Resolvers()
-	if len(list) == 0 {
-		cfg, err := dns.ClientConfigFromFile("/etc/resolv.conf")
-		if err != nil {
-			return nil
-		}
-		list = cfg.Servers
-	}
-	out := make([]string, 0, len(list))
-	for _, s := range list {
-		if _, err := netip.ParseAddrPort(s); err != nil {
-			s = net.JoinHostPort(s, "53")
-		}
-		out = append(out, s)
-	}
-	return out
+	return dnsask.Exchange(ctx, m, server, dnsTime)
 }
