@@ -122,29 +122,6 @@ func indent(lines []string) string {
 	return "  " + strings.Join(lines, "\n  ")
 }
 
-// nouns say what the groups of commands are about.
-var nouns = map[string]string{
-	"user": "local user accounts", "group": "local groups", "group member": "members of groups", "account": "who may use mail: activation and seats",
-	"account group": "activation by group", "account default": "activation by default", "domain": "hosted domains", "domain user": "addresses of users in a domain",
-	"domain alias": "aliases of a domain", "domain dkim": "signing of a domain's outgoing mail", "domain autobcc": "blind copies of a domain's mail", "user forward": "users whose mail is forwarded", "user autoreply": "users who are away",
-	"me forward": "where your mail is forwarded to", "me autoreply": "what is answered while you are away", "delivery forward": "how mail is passed on", "service": "listeners and protocols", "service smtp": "SMTP, port 25", "service smtps": "SMTP with implicit TLS, port 465",
-	"service submission": "submission, port 587", "service imap": "IMAP", "service pop3": "POP3", "service fts": "full-text search", "fts": "full-text indexes of this node", "delivery": "rules of receiving and sending",
-	"delivery general": "host name, banner, limits", "delivery auth": "SMTP authentication", "queue": "mail on its way to other servers",
-	"log": "mail log", "log mail": "what happened to messages", "cert": "TLS certificates", "cert acme": "the ACME server that certificates are ordered from", "check": "is everything right?", "config": "every setting by name",
-	"me": "your own account", "mailbox": "mailboxes and their mail: given back, moved in and out", "service autoconfig": "settings that mail clients fetch by themselves", "storage": "message bodies on disk", "flow": "how a message is decided on", "setup": "make a mail system of this node",
-	"job": "long work in the background", "license": "seats", "admin": "administration itself", "admin log": "who changed what", "login": "lock-outs and sessions", "login lock": "lock-outs after wrong passwords or codes", "login session": "one login for many commands", "me 2fa": "your two-factor login",
-	"ha": "the pair: two nodes and a floating address", "ha merge": "what was joined after both nodes had served alone", "ha witness": "the third voice of a pair", "server": "the machines of the mail system",
-	"policy": "what users may do: rules for some users and groups", "policy target": "users and groups of a policy",
-	"user app-permission": "services that accounts may use", "account source": "where accounts come from", "directory": "accounts of another server", "directory ldap": "the LDAP directory that accounts come from", "net": "this host's network, and who answers DNS",
-	"relay": "mail through other servers and for them", "relay rule": "hosts for some recipients or senders", "relay trusted": "servers that may send without login",
-	"relay domain": "domains whose mail is taken for their own server", "delivery sender-policy": "which senders are taken", "delivery connection-policy": "which clients may hand in mail", "delivery block": "clients that are refused for a while", "delivery postmaster": "who elsewhere gets system mail", "net dns": "DNS servers that are asked",
-	"delivery tls": "TLS towards other servers", "delivery tls default": "TLS towards servers without a policy", "delivery tls ca": "who is trusted to sign other servers' certificates",
-	"domain mta-sts":      "the MTA-STS policy of a hosted domain",
-	"delivery tls report": "reports to other domains on TLS",
-	"net interface":       "network interfaces", "net lan": "what counts as the local network",
-	"token": "login tokens and client certificates of the TLS admin listener", "mail": "a mail to try the server with", "service interface": "where the services listen",
-}
-
 func fail(format string, args ...any) error {
 	return op.Errorf(op.Usage, "%s", fmt.Sprintf(format, args...))
 }
