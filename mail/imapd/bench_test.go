@@ -106,6 +106,35 @@ func BenchmarkMailbox(b *testing.B) {
 	})
 }
 
+// BenchmarkBodies fetches whole messages of 4 KB, each with a body of its own.
+func BenchmarkBodies(b *testing.B) {
+	w := newWorld(b)
+	m, err := w.store.Create(context.Background(), 'b', "Bodies", "")
+	if err != nil {
+		b.Fatal(err)
+	}
+	const count = 2000
+	var msgs []store.NewMessage
+	for i := range count {
+		sp := w.store.NewSpool(0)
+		fmt.Fprintf(sp, "From: a@x.example\r\nSubject: number %d\r\n\r\n", i)
+		for range 55 {
+			sp.Write([]byte("One line of seventy octets, which is what most of the lines of mail have.\r\n"))
+		}
+		msgs = append(msgs, store.NewMessage{Spool: sp, Date: time.Unix(880000000+int64(i), 0)})
+	}
+	if _, err := w.store.Append(context.Background(), m.ID, msgs); err != nil {
+		b.Fatal(err)
+	}
+	c := w.talk(b)
+	c.do("SELECT Bodies")
+	b.SetBytes(count * 4 << 10)
+	b.ReportAllocs()
+	for b.Loop() {
+		c.do("FETCH 1:* (BODY.PEEK[])")
+	}
+}
+
 // BenchmarkOpen opens a mailbox of 100,000 messages, for the first time and again.
 func BenchmarkOpen(b *testing.B) {
 	w := newWorld(b)

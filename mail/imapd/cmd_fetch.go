@@ -32,6 +32,9 @@ type fetch struct {
 	arena []byte // what metas point into, and where, reused by the next chunk
 	spans []span
 
+	states []model.MessageState // of the chunk, by ascending UID, and how many of them are answered
+	passed int
+
 	hand message.Meta // parsed headers of the message being answered
 }
 
@@ -142,6 +145,11 @@ func (f *fetch) chunk(list []int) (missing int, err error) {
 			return 0, err
 		}
 	}
+	if f.body || f.state {
+		if err := f.loadStates(list); err != nil {
+			return 0, err
+		}
+	}
 	for _, i := range list {
 		mark := len(ss.buf)
 		var err error
@@ -196,6 +204,36 @@ func (f *fetch) loadMetas(list []int) error {
 		f.metas[s.uid] = f.arena[s.from:s.to]
 	}
 	return err
+}
+
+// loadStates reads the states of a chunk in one pass, which costs a tenth of asking for each, unless
+// they lie so far apart that it would read much else. open asks for those it doesn't find here.
+func (f *fetch) loadStates(list []int) error {
+	msgs := f.ss.view.Messages
+	first, last := msgs[list[0]].UID, msgs[list[len(list)-1]].UID
+	f.states, f.passed = f.states[:0], 0
+	if len(list) == 1 || int(last-first) > 4*len(list) {
+		return nil
+	}
+	_, err := f.ss.srv.Store.View(f.ss.view.Mailbox.ID, first, last, func(m *model.MessageState) bool {
+		f.states = append(f.states, *m)
+		return true
+	})
+	if errors.Is(err, store.ErrNotFound) { // the mailbox is gone: each of its messages is
+		return nil
+	}
+	return err
+}
+
+// stateOf gives a message's state; the messages of a chunk are asked for by ascending UID.
+func (f *fetch) stateOf(uid model.UID) (model.MessageState, error) {
+	for f.passed < len(f.states) && f.states[f.passed].UID < uid {
+		f.passed++
+	}
+	if f.passed < len(f.states) && f.states[f.passed].UID == uid {
+		return f.states[f.passed], nil
+	}
+	return f.ss.srv.Store.Message(f.ss.view.Mailbox.ID, uid)
 }
 
 // markSeen sets \Seen before the bodies are sent, in one entry for all.

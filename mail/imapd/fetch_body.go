@@ -23,7 +23,7 @@ type opened struct {
 }
 
 func (f *fetch) open(uid model.UID) (*opened, error) {
-	st, err := f.ss.srv.Store.Message(f.ss.view.Mailbox.ID, uid)
+	st, err := f.stateOf(uid)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -124,20 +125,20 @@ func (m *imap) do(format string, args ...any) (string, error) {
 	if _, err := fmt.Fprintf(m.c, tag+" "+format+"\r\n", args...); err != nil {
 		return "", err
 	}
-	status := ""
+	status, done, good := "", []byte(tag+" "), []byte(tag+" OK")
 	for {
-		line, err := m.r.ReadString('\n')
-		if err != nil {
+		line, err := m.r.ReadSlice('\n') // allocates nothing: the client must not be what is measured
+		if err != nil && err != bufio.ErrBufferFull {
 			return "", err
 		}
-		if strings.HasPrefix(line, tag+" ") {
-			if !strings.HasPrefix(line, tag+" OK") {
-				return status, fmt.Errorf("%s", strings.TrimSpace(line))
+		if bytes.HasPrefix(line, done) {
+			if !bytes.HasPrefix(line, good) {
+				return status, fmt.Errorf("%s", bytes.TrimSpace(line))
 			}
 			return status, nil
 		}
-		if strings.HasPrefix(line, "* STATUS") {
-			status = line
+		if bytes.HasPrefix(line, []byte("* STATUS")) {
+			status = string(line)
 		}
 	}
 }

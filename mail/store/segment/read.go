@@ -5,6 +5,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -118,18 +119,34 @@ func (s *Store) open(f *file, id ID, l loc) (*Body, error) {
 	if l.stored > maxInMemory {
 		return s.openLarge(f, id, l, make([]byte, recordSize), corrupt)
 	}
-	r, data, err := s.readRecord(f, id, l)
+	defer f.release()
+	if l.flags&flagZstd != 0 {
+		return s.openPacked(f, id, l)
+	}
+	_, data, err := s.readRecord(f, id, l, make([]byte, recordSize+l.stored))
 	if err != nil {
-		f.release()
 		return nil, err
 	}
-	if r.flags&flagZstd != 0 {
-		if data, err = decoder.DecodeAll(data, make([]byte, 0, r.size)); err != nil || int64(len(data)) != r.size {
-			return nil, corrupt("it can't be decompressed")
-		}
+	return inMemory(data), nil
+}
+
+// openPacked reads a compressed record; what it is unpacked from is needed for a moment only.
+func (s *Store) openPacked(f *file, id ID, l loc) (*Body, error) {
+	buf := unpacked.Get().(*[]byte)
+	defer unpacked.Put(buf)
+	*buf = slices.Grow((*buf)[:0], int(l.length()))
+	r, data, err := s.readRecord(f, id, l, (*buf)[:l.length()])
+	if err != nil {
+		return nil, err
 	}
-	f.release()
-	return &Body{SectionReader: *io.NewSectionReader(bytes.NewReader(data), 0, int64(len(data))), size: int64(len(data)), data: data}, nil
+	if data, err = decoder.DecodeAll(data, make([]byte, 0, r.size)); err != nil || int64(len(data)) != r.size {
+		return nil, s.corrupt(id, l, "it can't be decompressed")
+	}
+	return inMemory(data), nil
+}
+
+func inMemory(data []byte) *Body {
+	return &Body{SectionReader: *io.NewSectionReader(bytes.NewReader(data), 0, int64(len(data))), size: int64(len(data)), data: data}
 }
 
 func (s *Store) corrupt(id ID, l loc, why string) error {
@@ -137,9 +154,9 @@ func (s *Store) corrupt(id ID, l loc, why string) error {
 	return &CorruptError{ID: id, Segment: l.seg, Offset: l.off, Why: why}
 }
 
-// readRecord reads a record of maxInMemory octets at most and compares it with its checksums.
-func (s *Store) readRecord(f *file, id ID, l loc) (r record, data []byte, err error) {
-	buf := make([]byte, recordSize+l.stored)
+// readRecord reads a record of maxInMemory octets at most into buf, which has its length, and compares
+// it with its checksums.
+func (s *Store) readRecord(f *file, id ID, l loc, buf []byte) (r record, data []byte, err error) {
 	if _, err := f.f.ReadAt(buf, l.off); err != nil {
 		return r, nil, s.corrupt(id, l, err.Error())
 	}
@@ -176,5 +193,5 @@ func (s *Store) openLarge(f *file, id ID, l loc, head []byte, corrupt func(strin
 		return nil, corrupt("it can't be decompressed")
 	}
 	f.release()
-	return &Body{SectionReader: *io.NewSectionReader(bytes.NewReader(data), 0, r.size), size: r.size, data: data}, nil
+	return inMemory(data), nil
 }

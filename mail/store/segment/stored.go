@@ -93,7 +93,7 @@ func (s *Store) LoadStored(id ID) (Stored, error) {
 			return Stored{}, ErrTooLarge
 		}
 		if f := s.acquire(l.seg); f != nil {
-			r, data, err := s.readRecord(f, id, l)
+			r, data, err := s.readRecord(f, id, l, make([]byte, l.length()))
 			f.release()
 			if err != nil {
 				return Stored{}, err
