@@ -13,6 +13,9 @@ type Thread struct {
 	parent   *Thread
 	top      *Thread // further up in the same tree, see linker; nil: a root
 	at       int     // which message it is, from 0
+
+	kept, gone bool    // see gather
+	place      *Thread // which thread stands where this one was
 }
 
 // OrderedSubject threads by base subject alone (RFC 5256 §3, ORDEREDSUBJECT): the oldest message
@@ -214,7 +217,7 @@ func sortAll(roots []*Thread) {
 
 // gather is step 5: threads with the same subject become one.
 func gather(list []*Thread) []*Thread {
-	table := map[string]*Thread{}
+	table := make(map[string]*Thread, len(list))
 	for _, t := range list {
 		s := t.head().Subject
 		if s == "" {
@@ -225,19 +228,16 @@ func gather(list []*Thread) []*Thread {
 			table[s] = t
 		}
 	}
-	kept := make(map[*Thread]bool, len(table)) // what the others are gathered around
 	for _, t := range table {
-		kept[t] = true
+		t.kept = true // what the others are gathered around
 	}
-	gone := map[*Thread]bool{}
-	place := map[*Thread]*Thread{} // which thread stands where another was
 	for _, t := range list {
 		s := t.head().Subject
-		if s == "" || kept[t] {
+		if s == "" || t.kept {
 			continue
 		}
 		in := table[s]
-		gone[t] = true
+		t.gone = true
 		switch {
 		case in.Item == nil && t.Item == nil:
 			in.Children = append(in.Children, t.Children...)
@@ -245,16 +245,16 @@ func gather(list []*Thread) []*Thread {
 			in.Children = append(in.Children, t)
 		default:
 			both := &Thread{Children: []*Thread{in, t}}
-			place[in], table[s] = both, both
+			in.place, table[s] = both, both
 		}
 	}
 	out := make([]*Thread, 0, len(list))
 	for _, t := range list {
-		if gone[t] {
+		if t.gone {
 			continue
 		}
-		if p := place[t]; p != nil {
-			t = p
+		if t.place != nil {
+			t = t.place
 		}
 		out = append(out, t)
 	}
