@@ -12,7 +12,7 @@ import (
 
 // version is the form of the index: of tables, tokens and of message.Words and message.Fold behind
 // them. Raise it with any of them: indexes of another version are built anew.
-const version = 1
+const version = 2
 
 // errDamaged says that an index can't be used and must be built anew.
 var errDamaged = errors.New("search: the index is damaged or of another version")
@@ -24,8 +24,9 @@ var schema = []string{
 	`CREATE TABLE doc (id INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL UNIQUE, refs INTEGER NOT NULL)`,
 	`CREATE TABLE box (id INTEGER PRIMARY KEY, guid BLOB NOT NULL, modseq INTEGER NOT NULL)`,
 	`CREATE TABLE place (box INTEGER NOT NULL, chunk INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (box, chunk)) WITHOUT ROWID`,
-	`CREATE TABLE word (w BLOB PRIMARY KEY) WITHOUT ROWID`,
-	`CREATE TABLE dict (id INTEGER PRIMARY KEY, words BLOB NOT NULL)`,
+	`CREATE TABLE word (w BLOB PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID`,
+	`CREATE TABLE dict (id INTEGER PRIMARY KEY, first INTEGER NOT NULL, words BLOB NOT NULL)`,
+	`CREATE TABLE seq (id INTEGER PRIMARY KEY, words BLOB NOT NULL)`,
 	// The octets of tokens count as they are: all printable ASCII and everything above makes tokens,
 	// and what is inserted is folded already.
 	`CREATE VIRTUAL TABLE fts USING fts5(subject, sender, recipient, cc, bcc, other, body, content='', contentless_delete=1, detail=column, ` +

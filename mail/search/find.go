@@ -62,59 +62,79 @@ func (f *Found) Of(uid model.UID) Answer {
 	return No
 }
 
-// maxWords is how many words of the dictionary may contain a needle before the index gives up.
-const maxWords = 4000
+// Limits of what FTS5 is asked for one piece of a needle. Above them the sequences tell cheaper.
+const (
+	maxWords = 4000 // words of the dictionary that contain it
+	maxHits  = 10   // times as many hits of them as there are documents
+)
 
-// errTooMany says that the index can't tell cheaper than the messages themselves.
+// errTooMany says that a piece is in too many words, or in too frequent ones.
 var errTooMany = errors.New("search: too many words contain the text")
 
 // finder asks one index for one needle, at one moment.
 type finder struct {
 	ctx    context.Context
 	tx     *sql.Tx
+	field  Field
 	filter string
+	words  int    // see maxWords
 	max    uint32 // largest document
 }
 
-func newFinder(ctx context.Context, tx *sql.Tx, field Field) (*finder, error) {
-	f := &finder{ctx: ctx, tx: tx, filter: columnFilter[field]}
+func newFinder(ctx context.Context, tx *sql.Tx, field Field, words int) (*finder, error) {
+	f := &finder{ctx: ctx, tx: tx, field: field, filter: columnFilter[field], words: words}
 	var max sql.NullInt64
 	err := tx.QueryRowContext(ctx, `SELECT max(id) FROM doc`).Scan(&max)
 	f.max = uint32(max.Int64)
 	return f, err
 }
 
-// find gives the documents that contain a folded needle, and those that may.
-func (f *finder) find(needle string) (yes, maybe bits, err error) {
+// find gives the documents that contain a folded needle, and those that may; docs are the documents
+// that the question is about.
+func (f *finder) find(needle string, docs []uint32) (yes, maybe bits, err error) {
 	list := pieces(needle)
-	for i, p := range list {
-		exact, all, err := f.piece(&p)
-		if err != nil {
+	ends := list[0].head || list[len(list)-1].tail // spaces around it, which no sequence has
+	fits := make([]wordBits, 0, len(list))
+	for i := range list {
+		exact, all, fit, err := f.piece(&list[i])
+		switch {
+		case errors.Is(err, errTooMany):
+			all = nil // says nothing
+		case err != nil:
 			return nil, nil, err
-		}
-		if len(list) == 1 && !p.head && !p.tail {
+		case len(list) == 1 && !ends:
 			return exact, all, nil
 		}
-		if i == 0 {
+		fits = append(fits, fit)
+		if all == nil {
+			continue
+		}
+		if maybe == nil {
 			maybe = all
 		} else if maybe.and(all); maybe.empty() {
-			break
+			return newBits(f.max), maybe, nil
 		}
 	}
-	return newBits(0), maybe, nil
+	if maybe == nil {
+		maybe = everyBit(f.max)
+	}
+	exact := !ends && len(list) <= maxPieces
+	return f.order(newPhrase(f.field, list, fits[:min(len(fits), maxPieces)]), exact, maybe, docs)
 }
 
-// piece gives the documents with a word that contains a piece, and those that may have one.
-func (f *finder) piece(p *piece) (exact, all bits, err error) {
+// piece gives the documents with a word that contains a piece, those that may have one, and the
+// words of the dictionary that contain it; these with errTooMany, too.
+func (f *finder) piece(p *piece) (exact, all bits, fit wordBits, err error) {
 	if p.wide {
-		return f.widePiece(p)
+		exact, all, err = f.widePiece(p)
+		return exact, all, nil, err
 	}
-	words, err := f.words(p)
+	words, fit, err := f.dictionary(p)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fit, err
 	}
 	if exact, err = f.any(words); err != nil {
-		return nil, nil, err
+		return nil, nil, fit, err
 	}
 	all = append(bits(nil), exact...)
 	long := []string{string(kindLong)}
@@ -123,13 +143,13 @@ func (f *finder) piece(p *piece) (exact, all bits, err error) {
 	}
 	more, err := f.match(long, " AND ")
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fit, err
 	}
 	all.or(more)
 	if p.chars == 3 && !p.head && !p.tail {
 		exact.or(more)
 	}
-	return exact, all, nil
+	return exact, all, fit, nil
 }
 
 // widePiece is a piece with Chinese, Japanese or Korean characters.
@@ -161,10 +181,11 @@ func tagged(kind byte, list []string) []string {
 	return out
 }
 
-// words gives the tokens of the words of the dictionary that contain a piece.
-func (f *finder) words(p *piece) ([]string, error) {
+// dictionary gives the words of the dictionary that contain a piece, as tokens and by their numbers.
+// With errTooMany it gives the numbers of all of them.
+func (f *finder) dictionary(p *piece) (tokens []string, fit wordBits, err error) {
 	if len(p.text) > wordOctets {
-		return nil, nil
+		return nil, nil, nil
 	}
 	want := p.text
 	if p.head {
@@ -173,36 +194,44 @@ func (f *finder) words(p *piece) ([]string, error) {
 	if p.tail {
 		want += "\n"
 	}
-	rows, err := f.tx.QueryContext(f.ctx, `SELECT words FROM dict`)
+	rows, err := f.tx.QueryContext(f.ctx, `SELECT first, words FROM dict`)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer rows.Close()
-	var out []string
 	for rows.Next() {
+		var first int64
 		var chunk sql.RawBytes
-		if err := rows.Scan(&chunk); err != nil {
-			return nil, err
+		if err := rows.Scan(&first, &chunk); err != nil {
+			return nil, nil, err
 		}
-		if out, err = scanWords(out, chunk, []byte(want)); err != nil {
-			return nil, err
+		if len(chunk) == 0 || chunk[0] != '\n' || chunk[len(chunk)-1] != '\n' || first <= 0 || first > maxNumber {
+			return nil, nil, errDamaged
 		}
-		if len(out) > maxWords {
-			return nil, errTooMany
-		}
+		scanWords(chunk, []byte(want), func(i int, word []byte) {
+			fit.set(uint32(first) + uint32(i))
+			if len(tokens) <= f.words {
+				tokens = append(tokens, string(kindWord)+string(word))
+			}
+		})
 	}
-	return out, rows.Err()
+	if err := rows.Err(); err != nil {
+		return nil, nil, err
+	}
+	if len(tokens) > f.words {
+		return nil, fit, errTooMany
+	}
+	return tokens, fit, nil
 }
 
-// scanWords adds the words of a row of the dictionary, each one between line feeds, that contain want.
-func scanWords(out []string, chunk, want []byte) ([]string, error) {
-	if len(chunk) == 0 || chunk[0] != '\n' || chunk[len(chunk)-1] != '\n' {
-		return nil, errDamaged
-	}
-	for off := 0; off < len(chunk) && len(out) <= maxWords; {
+// scanWords calls fn for the words of a row of the dictionary, each one between line feeds, that
+// contain want; i counts words.
+func scanWords(chunk, want []byte, fn func(i int, word []byte)) {
+	n, counted := -1, 0 // line feeds before counted, less one
+	for off := 0; off < len(chunk); {
 		i := bytes.Index(chunk[off:], want)
 		if i < 0 {
-			break
+			return
 		}
 		at := off + i
 		if chunk[at] == '\n' {
@@ -210,17 +239,17 @@ func scanWords(out []string, chunk, want []byte) ([]string, error) {
 		}
 		start := bytes.LastIndexByte(chunk[:at], '\n') + 1
 		end := at + bytes.IndexByte(chunk[at:], '\n')
-		out = append(out, string(kindWord)+string(chunk[start:end]))
+		n, counted = n+bytes.Count(chunk[counted:start], []byte{'\n'}), start
+		fn(n, chunk[start:end])
 		off = end // the line feed belongs to the next word, too
 	}
-	return out, nil
 }
 
 // any gives the documents that have one of many tokens.
 func (f *finder) any(tokens []string) (bits, error) {
 	out := newBits(f.max)
 	const step = 16
-	for len(tokens) > 0 {
+	for hits := uint64(0); len(tokens) > 0; {
 		n := min(step, len(tokens))
 		got, err := f.match(tokens[:n], " OR ")
 		if err != nil {
@@ -228,6 +257,9 @@ func (f *finder) any(tokens []string) (bits, error) {
 		}
 		out.or(got)
 		tokens = tokens[n:]
+		if hits += uint64(got.count()); hits > maxHits*uint64(f.max) && len(tokens) > 0 {
+			return nil, errTooMany
+		}
 	}
 	return out, nil
 }
@@ -308,7 +340,7 @@ func (ix *Index) Find(ctx context.Context, account model.AccountID, box model.Ma
 	switch {
 	case err == nil:
 		return out, true
-	case errors.Is(err, errTooMany), errors.Is(err, errNoIndex), ctx.Err() != nil:
+	case errors.Is(err, errNoIndex), ctx.Err() != nil:
 	default:
 		ix.failed(u, err)
 	}
@@ -321,7 +353,7 @@ func (ix *Index) findIn(ctx context.Context, u *user, db *sql.DB, box model.Mail
 		return nil, err
 	}
 	defer view.tx.Rollback()
-	f, err := newFinder(ctx, view.tx, field)
+	f, err := newFinder(ctx, view.tx, field, ix.maxWords)
 	if err != nil {
 		return nil, err
 	}
@@ -332,7 +364,12 @@ func (ix *Index) findIn(ctx context.Context, u *user, db *sql.DB, box model.Mail
 	if out.places, err = ix.sound(u, view, box, out.places); err != nil || len(out.places) == 0 {
 		return out, err
 	}
-	if out.yes, out.maybe, err = f.find(needle); field == Header {
+	docs := make([]uint32, len(out.places))
+	for i := range out.places {
+		docs[i] = out.places[i].doc
+	}
+	if out.yes, out.maybe, err = f.find(needle, docs); err == nil && field == Header {
+		out.maybe.or(out.yes)
 		out.yes = nil
 	}
 	return out, err

@@ -61,7 +61,9 @@ type Index struct {
 	tick   atomic.Int64
 	opened atomic.Int64
 	closed atomic.Bool
-	gather time.Duration
+
+	gather   time.Duration
+	maxWords int // the constant, but in tests
 
 	mu     sync.Mutex
 	users  map[model.AccountID]*user
@@ -81,7 +83,7 @@ func New(o Options) *Index {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Index{
-		o: o, gather: gatherTime, users: map[model.AccountID]*user{}, queue: map[model.AccountID]bool{}, faults: map[model.AccountID]string{},
+		o: o, gather: gatherTime, maxWords: maxWords, users: map[model.AccountID]*user{}, queue: map[model.AccountID]bool{}, faults: map[model.AccountID]string{},
 		poke: make(chan struct{}, 1), moved: make(chan struct{}),
 	}
 }

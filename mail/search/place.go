@@ -3,6 +3,7 @@ package search
 import (
 	"encoding/binary"
 	"errors"
+	mathbits "math/bits"
 	"slices"
 
 	"mailplusd/mail/model"
@@ -68,6 +69,12 @@ func (b bits) set(n uint32) {
 	}
 }
 
+func (b bits) unset(n uint32) {
+	if int(n/64) < len(b) {
+		b[n/64] &^= 1 << (n % 64)
+	}
+}
+
 func (b bits) or(o bits) {
 	for i := range b {
 		b[i] |= o[i]
@@ -81,3 +88,19 @@ func (b bits) and(o bits) {
 }
 
 func (b bits) empty() bool { return !slices.ContainsFunc(b, func(w uint64) bool { return w != 0 }) }
+
+func (b bits) count() (n int) {
+	for _, w := range b {
+		n += mathbits.OnesCount64(w)
+	}
+	return n
+}
+
+// everyBit is the set of all documents up to max.
+func everyBit(max uint32) bits {
+	b := newBits(max)
+	for i := range b {
+		b[i] = ^uint64(0)
+	}
+	return b
+}

@@ -151,6 +151,7 @@ func TestIndexAgreesWithScan(t *testing.T) {
 		w.add(box, texts...)
 		w.settled()
 		for _, n := range rapid.SliceOfN(needle(texts), 1, 6).Draw(rt, "needles") {
+			w.ix.maxWords = rapid.SampledFrom([]int{maxWords, 0}).Draw(rt, "words") // with 0 the sequences tell everything
 			sure += w.agree(box, n, asks[0], asks[1], rapid.SampledFrom(asks[2:]).Draw(rt, "key"))
 		}
 	})

@@ -26,7 +26,7 @@ type syncing struct {
 	ctx context.Context
 	gen uint64 // of the state that is read
 
-	known map[string]struct{} // see update
+	known map[string]uint32 // see update
 }
 
 // wanted is a message that has to come into the index.
@@ -46,7 +46,7 @@ type box struct {
 // interrupted at any moment: what is done is kept.
 func (ix *Index) sync(ctx context.Context, u *user) error {
 	return ix.use(u, true, func(db *sql.DB) error {
-		s := &syncing{ix: ix, u: u, db: db, ctx: ctx, gen: ix.o.Source.Generation(), known: map[string]struct{}{}}
+		s := &syncing{ix: ix, u: u, db: db, ctx: ctx, gen: ix.o.Source.Generation(), known: map[string]uint32{}}
 		boxes, err := ix.o.Source.Mailboxes(u.id)
 		if err != nil {
 			return err

@@ -149,6 +149,7 @@ func TestDamage(t *testing.T) {
 			execute(t, path, `UPDATE about SET value = '0 cjk=false' WHERE key = 'form'`)
 		}},
 		{"table", func(t *testing.T, path string) { execute(t, path, `DROP TABLE dict`) }},
+		{"sequence", func(t *testing.T, path string) { execute(t, path, `UPDATE seq SET words = x'8080'`) }},
 		{"dictionary", func(t *testing.T, path string) { execute(t, path, `UPDATE dict SET words = 'x'`) }},
 		{"places", func(t *testing.T, path string) { execute(t, path, `UPDATE place SET data = x'00'`) }},
 		{"directory", func(t *testing.T, path string) {
@@ -169,10 +170,10 @@ func TestDamage(t *testing.T) {
 			}
 			w.eventually("sure of every answer", func() bool { // some harm is noticed only when it is met
 				sure := 0
-				for _, n := range []string{"common", "word17", "7919", "absent"} {
+				for _, n := range []string{"common", "word17", "7919", "absent", "number 200"} {
 					sure += w.agree("INBOX", n, asks[0])
 				}
-				return sure == 4*len(texts)
+				return sure == 5*len(texts)
 			})
 		})
 	}

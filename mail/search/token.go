@@ -40,10 +40,11 @@ func wide(r rune) bool {
 	return r >= 0x1100 && unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul, unicode.Bopomofo) || r == 'ー' || r == '々'
 }
 
-// tokens is the set of a message's tokens by column.
+// tokens is the set of a message's tokens by column, and the order of its words.
 type tokens struct {
 	cjk  bool
 	sets [columns]map[string]struct{}
+	seq  sequence
 }
 
 // tokensOf takes a message apart. cjk: with the characters of Chinese, Japanese and Korean.
@@ -58,10 +59,17 @@ func tokensOf(w *message.Words, cjk bool) *tokens {
 		if !own {
 			col = colOther
 		}
+		t.seq.begin(colOther)
 		t.text(colOther, message.Fold(f.Name)+":")
+		if strings.HasPrefix(f.Value, " ") { // two spaces: no needle has them
+			t.seq.begin(col)
+		} else {
+			t.seq.goOn(col)
+		}
 		t.text(col, f.Value)
 	}
 	for _, s := range w.Body {
+		t.seq.begin(colBody)
 		t.text(colBody, s)
 	}
 	return t
@@ -97,14 +105,22 @@ func (t *tokens) word(col int, s string) {
 		prev, prevAt = r, i
 	}
 	t.narrow(col, s[start:])
+	if start == 0 && !isLong(s) {
+		t.seq.word(s)
+	} else {
+		t.seq.unknown(s)
+	}
 }
+
+// isLong tells about words that are not in the dictionary.
+func isLong(s string) bool { return len(s) > maxWord && utf8.RuneCountInString(s) > maxWord }
 
 // narrow adds a run without wide characters.
 func (t *tokens) narrow(col int, s string) {
 	if s == "" {
 		return
 	}
-	if len(s) <= maxWord || utf8.RuneCountInString(s) <= maxWord {
+	if !isLong(s) {
 		t.add(col, kindWord, s)
 		return
 	}

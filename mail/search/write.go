@@ -1,6 +1,7 @@
 package search
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -24,10 +25,11 @@ const dictChunk = 64 << 10
 type update struct {
 	ctx   context.Context
 	tx    *sql.Tx
-	known map[string]struct{} // words that are in the dictionary, or will be with this transaction
-	fresh []string            // words to be added to the dictionary, if they are not there
-	docs  [][]any             // rows to be inserted into the FTS5 table
-	gone  []uint32            // documents to be deleted from it
+	known map[string]uint32 // numbers of words in the dictionary; 0: looked up at the end
+	fresh []string          // words to be added to the dictionary, if they are not there
+	docs  [][]any           // rows to be inserted into the FTS5 table
+	seqs  []*sequence       // the words of each of them
+	gone  []uint32          // documents to be deleted from it
 }
 
 // maxKnown bounds the words that are remembered between transactions.
@@ -35,7 +37,7 @@ const maxKnown = 1 << 17
 
 // write carries out fn in one transaction; commit is called to call what commits it. known is kept
 // from one transaction to the next.
-func write(ctx context.Context, db *sql.DB, known map[string]struct{}, fn func(*update) error, commit func(func() error) error) error {
+func write(ctx context.Context, db *sql.DB, known map[string]uint32, fn func(*update) error, commit func(func() error) error) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -47,6 +49,9 @@ func write(ctx context.Context, db *sql.DB, known map[string]struct{}, fn func(*
 	u := &update{ctx: ctx, tx: tx, known: known}
 	if err = fn(u); err == nil {
 		err = u.storeWords()
+	}
+	if err == nil {
+		err = u.storeSequences()
 	}
 	if err == nil {
 		err = u.storeText()
@@ -123,7 +128,7 @@ func (u *update) document(m *added) (uint32, error) {
 		args = append(args, m.tokens.column(col))
 		u.learn(m.tokens.sets[col])
 	}
-	u.docs = append(u.docs, args)
+	u.docs, u.seqs = append(u.docs, args), append(u.seqs, &m.tokens.seq)
 	return uint32(id), nil
 }
 
@@ -146,51 +151,94 @@ func (u *update) learn(set map[string]struct{}) {
 		if _, ok := u.known[tok]; ok {
 			continue
 		}
-		u.known[tok] = struct{}{}
+		u.known[tok] = 0
 		u.fresh = append(u.fresh, tok[1:])
 	}
 }
 
-// storeWords adds new words to the dictionary.
+// storeWords gives every new word its number and adds those that are new to the index, too.
 func (u *update) storeWords() error {
 	if len(u.fresh) == 0 {
 		return nil
 	}
-	insert, err := u.tx.PrepareContext(u.ctx, `INSERT INTO word(w) VALUES (?) ON CONFLICT DO NOTHING`)
+	find, err := u.tx.PrepareContext(u.ctx, `SELECT id FROM word WHERE w = ?`)
+	if err != nil {
+		return err
+	}
+	defer find.Close()
+	insert, err := u.tx.PrepareContext(u.ctx, `INSERT INTO word(w, id) VALUES (?, ?)`)
 	if err != nil {
 		return err
 	}
 	defer insert.Close()
-	var id int64
-	var chunk []byte
-	err = u.tx.QueryRowContext(u.ctx, `SELECT id, words FROM dict ORDER BY id DESC LIMIT 1`).Scan(&id, &chunk)
-	if errors.Is(err, sql.ErrNoRows) {
-		id, chunk, err = 1, []byte{'\n'}, nil
-	}
+	d, err := u.lastChunk()
 	if err != nil {
 		return err
 	}
-	store := func() error { return u.exec(`INSERT OR REPLACE INTO dict(id, words) VALUES (?, ?)`, id, chunk) }
 	for _, w := range u.fresh {
-		res, err := insert.ExecContext(u.ctx, []byte(w))
-		if err != nil {
-			return err
-		}
-		if n, err := res.RowsAffected(); err != nil || n == 0 {
-			if err != nil {
-				return err
-			}
+		var id int64
+		err := find.QueryRowContext(u.ctx, []byte(w)).Scan(&id)
+		if err == nil && id > 0 && id < int64(d.next) {
+			u.known[string(kindWord)+w] = uint32(id)
 			continue
 		}
-		if len(chunk)+len(w)+1 > dictChunk {
-			if err := store(); err != nil {
+		if err == nil {
+			return errDamaged
+		}
+		if !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		if len(d.words)+len(w)+1 > dictChunk {
+			if err := u.storeChunkOfWords(d); err != nil {
 				return err
 			}
-			id, chunk = id+1, append(chunk[:0], '\n')
+			d.id, d.first, d.words = d.id+1, d.next, append(d.words[:0], '\n')
 		}
-		chunk = append(append(chunk, w...), '\n')
+		if _, err := insert.ExecContext(u.ctx, []byte(w), int64(d.next)); err != nil {
+			return err
+		}
+		u.known[string(kindWord)+w] = d.next
+		d.words = append(append(d.words, w...), '\n')
+		d.next++
 	}
-	return store()
+	return u.storeChunkOfWords(d)
+}
+
+// chunkOfWords is a row of the dictionary: words between line feeds, whose numbers follow each other.
+type chunkOfWords struct {
+	id    int64
+	first uint32 // number of its first word
+	next  uint32 // number of the word that comes next
+	words []byte
+}
+
+// lastChunk is the row of the dictionary that grows.
+func (u *update) lastChunk() (*chunkOfWords, error) {
+	d := &chunkOfWords{id: 1, first: 1, words: []byte{'\n'}}
+	err := u.tx.QueryRowContext(u.ctx, `SELECT id, first, words FROM dict ORDER BY id DESC LIMIT 1`).Scan(&d.id, &d.first, &d.words)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return nil, err
+	}
+	d.next = d.first + uint32(max(bytes.Count(d.words, []byte{'\n'}), 1)-1)
+	return d, nil
+}
+
+func (u *update) storeChunkOfWords(d *chunkOfWords) error {
+	return u.exec(`INSERT OR REPLACE INTO dict(id, first, words) VALUES (?, ?, ?)`, d.id, int64(d.first), d.words)
+}
+
+// storeSequences writes the order of the words of new documents.
+func (u *update) storeSequences() error {
+	for i, q := range u.seqs {
+		raw := q.encode(u.known)
+		if raw == nil {
+			continue
+		}
+		if err := u.exec(`INSERT INTO seq(id, words) VALUES (?, ?)`, u.docs[i][0], raw); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // place adds places, whose UIDs rise, to a mailbox. A place that is there already is kept.
@@ -254,6 +302,9 @@ func (u *update) release(doc uint32) error {
 		return err
 	}
 	if err := u.exec(`DELETE FROM doc WHERE id = ?`, int64(doc)); err != nil {
+		return err
+	}
+	if err := u.exec(`DELETE FROM seq WHERE id = ?`, int64(doc)); err != nil {
 		return err
 	}
 	u.gone = append(u.gone, doc)
