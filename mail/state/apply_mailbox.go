@@ -202,8 +202,8 @@ func (a *apply) mailboxCreate(op *MailboxCreate) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(ids) >= model.MaxMailboxes {
-		return nil, refuse(ErrLimit, "an account can have %d mailboxes at most", model.MaxMailboxes)
+	if err := a.room(op.Account, len(ids), name, 1); err != nil {
+		return nil, err
 	}
 	if op.Use != "" {
 		for _, id := range ids {
@@ -336,6 +336,9 @@ func (a *apply) mailboxRename(op *MailboxRename) (any, error) {
 		return nil, err
 	}
 	sort.Slice(all, func(i, j int) bool { return all[i].Name < all[j].Name })
+	if err := a.room(m.Account, len(all), name, 0); err != nil {
+		return nil, err
+	}
 	if err := a.parents(m.Account, name); err != nil {
 		return nil, err
 	}
@@ -374,6 +377,13 @@ func (a *apply) rename(m *model.Mailbox, name string) error {
 
 // renameInbox moves INBOX's messages to a new mailbox (RFC 9051 §6.3.6).
 func (a *apply) renameInbox(inbox *model.Mailbox, name string) (any, error) {
+	ids, err := listNames(a.b, inbox.Account)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.room(inbox.Account, len(ids), name, 1); err != nil {
+		return nil, err
+	}
 	if err := a.parents(inbox.Account, name); err != nil {
 		return nil, err
 	}
