@@ -144,7 +144,7 @@ func TestSNail(t *testing.T) {
 
 // TestFetchmail fetches everything by IMAP and by POP3, in clear and over TLS.
 func TestFetchmail(t *testing.T) {
-	// covers: R2.48 R6.20 R6.23
+	// covers: R2.48 R6.20 R6.23 I.20
 	need(t, "fetchmail")
 	d := newDaemon(t)
 	d.start()

@@ -279,6 +279,9 @@ func TestAgainstDovecot(t *testing.T) {
 			t.Errorf("%s: no difference any more (%s)", cmd, why)
 		}
 	}
+	if len(script) < 300 {
+		t.Errorf("%d commands are compared", len(script))
+	}
 	t.Logf("%d commands, %d answered alike, %d differently on purpose", len(script), same, len(seen))
 }
 

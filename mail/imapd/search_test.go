@@ -54,7 +54,7 @@ func TestSearchByEnvelope(t *testing.T) {
 		{"SUBJECT \"number 59\"", "* SEARCH 64 595 596 597 598 599 600 601 602 603 604", 1}, // 4 has two subjects
 		{"SUBJECT second", "* SEARCH 4", 1},
 		{"5:* SUBJECT \"NUMBER 0\"", "* SEARCH 5", 0},
-		{"CC carol", "* SEARCH 2", 1}, // who is named is not told exactly
+		{"CC carol", "* SEARCH 2", 0}, {"FROM \"x@y.TEST\"", "* SEARCH 2 3", 0}, {"TO nobody", "* SEARCH", 0},
 		{"BCC carol", "* SEARCH", 0},
 		{"NOT SENTSINCE 1-Jan-2024", "* SEARCH 3", 0},
 		{"OR SENTON 1-Jan-2024 HEADER Message-ID <2@a", "* SEARCH 1 2", 0},

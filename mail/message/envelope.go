@@ -2,9 +2,7 @@ package message
 
 import (
 	"bytes"
-	"slices"
 	"strconv"
-	"strings"
 )
 
 // The fields of an ENVELOPE, in its order.
@@ -151,26 +149,4 @@ func EnvelopeAddresses(b []byte, limit int) (out []Mailbox) {
 		b = b[n:]
 	}
 	return out
-}
-
-// Has tells whether a field of the header contains a folded text, as FieldHas does, as far as the
-// ENVELOPE knows; known is false where only the message itself can tell.
-func (m *Meta) Has(name, folded string) (has, known bool) {
-	i := slices.IndexFunc(envelopeNames[:], func(s string) bool { return strings.EqualFold(s, name) })
-	if i < 0 || m.Whole&(1<<i) == 0 {
-		return false, false
-	}
-	env, ok := SplitEnvelope(m.Envelope)
-	if !ok {
-		return false, false
-	}
-	switch i {
-	case EnvDate, EnvSubject, EnvInReplyTo, EnvMessageID:
-	default: // no such field, but Sender and Reply-To show From then
-		return false, true
-	}
-	if string(env[i]) == "NIL" {
-		return false, true
-	}
-	return folded == "" || strings.Contains(Fold(Decode(NString(env[i]))), folded), true
 }

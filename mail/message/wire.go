@@ -18,7 +18,9 @@ type Meta struct {
 	NoReferences  bool   // stored by a version that kept no References: look into the message
 	// Whole has a bit for each field of the ENVELOPE (1<<EnvSubject) that tells all there is to
 	// know of the header: it has no second field of this name, and of one with addresses none at all.
-	Whole uint16
+	// Above them are three bits for each field with addresses that is there once and is written as
+	// writeAddresses does: see addressBits.
+	Whole uint32
 }
 
 const metaVersion = 1
@@ -68,7 +70,7 @@ func DecodeMeta(b []byte) (m Meta, err error) {
 		*f, b = b[n:n+int(l)], b[n+int(l):]
 	}
 	if bits, n := binary.Uvarint(whole); n > 0 {
-		m.Whole = uint16(bits)
+		m.Whole = uint32(bits)
 	}
 	return m, nil
 }
@@ -80,28 +82,35 @@ func Summarize(prefix, raw []byte, lim Limits) Meta {
 	if len(prefix) > 0 {
 		h.Fields = append(ParseHeader(prefix).Fields, h.Fields...)
 	}
+	env := appendEnvelope(nil, &h)
 	return Meta{
-		Envelope:      appendEnvelope(nil, &h),
+		Envelope:      env,
 		BodyStructure: appendStructure(nil, t.Root, true),
 		Body:          appendStructure(nil, t.Root, false),
 		HeaderSize:    len(prefix) + t.Root.BodyStart,
 		References:    references(&h),
-		Whole:         wholeFields(&h),
+		Whole:         wholeFields(&h, env),
 	}
 }
 
 // envelopeNames are the header fields that an ENVELOPE is made of.
 var envelopeNames = [envFields]string{"Date", "Subject", "From", "Sender", "Reply-To", "To", "Cc", "Bcc", "In-Reply-To", "Message-ID"}
 
-func wholeFields(h *Header) (bits uint16) {
+func wholeFields(h *Header, envelope []byte) (bits uint32) {
 	if h.Truncated {
 		return 0
 	}
+	env, ok := SplitEnvelope(envelope)
 	for i, name := range envelopeNames {
 		n := h.Count(name)
 		text := i == EnvDate || i == EnvSubject || i == EnvInReplyTo || i == EnvMessageID
-		if n == 0 || n == 1 && text && strings.IndexByte(h.Get(name), 0) < 0 {
+		switch shift := addressBits(i); {
+		case n == 0 || n == 1 && text && strings.IndexByte(h.Get(name), 0) < 0:
 			bits |= 1 << i
+		case n == 1 && shift > 0 && ok:
+			if form, known := addressForm(h.Get(name), env[i]); known {
+				bits |= (1 | uint32(form)<<1) << shift
+			}
 		}
 	}
 	return bits

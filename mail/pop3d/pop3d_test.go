@@ -131,7 +131,9 @@ func (w *world) login() *client {
 
 const mail = "Subject: one\r\nFrom: x@y.example\r\n\r\n.dot\r\n..dots\r\nlast"
 
-// TestCommands is RFC 1939, RFC 2449 and RFC 5034, a line each.
+// TestCommands is RFC 1939, RFC 2449 and RFC 5034, a line each: UIDL and TOP among them.
+//
+// covers: I.20
 func TestCommands(t *testing.T) {
 	w := newWorld(t)
 	w.deliver('a', mail)
@@ -176,7 +178,10 @@ func TestContent(t *testing.T) {
 	}
 }
 
-// TestSnapshot: what comes or goes after login is not seen, and deletions happen at QUIT only.
+// TestSnapshot: what comes or goes after login is not seen, deletions happen at QUIT only, and nobody else
+// may log in to the mailbox meanwhile.
+//
+// covers: I.20
 func TestSnapshot(t *testing.T) {
 	w := newWorld(t)
 	w.deliver('a', mail)
@@ -236,6 +241,8 @@ func TestPipelining(t *testing.T) {
 }
 
 // TestSASL is RFC 5034: with and without an initial response, cancelled, malformed.
+//
+// covers: I.20
 func TestSASL(t *testing.T) {
 	w := newWorld(t)
 	c := w.dial()
