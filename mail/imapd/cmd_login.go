@@ -84,6 +84,7 @@ func (ss *session) doAuthenticate(_, text string) error {
 		return ss.refuse(text, no{"CANNOT", "the mechanism is not offered"})
 	}
 	var lost error
+	command := text // as long as nothing else was read: a literal may follow it
 	err = login.Exchange(server, initial, func(challenge string) (string, error) {
 		ss.put("+ ", challenge, "\r\n")
 		if err := ss.send(); err != nil {
@@ -94,6 +95,7 @@ func (ss *session) doAuthenticate(_, text string) error {
 		defer ss.c.TraceIn(wire.TraceLines)
 		var line []byte
 		line, lost = ss.readLine()
+		command = ""
 		return string(line), lost
 	})
 	switch {
@@ -102,7 +104,7 @@ func (ss *session) doAuthenticate(_, text string) error {
 	case errors.Is(err, login.ErrCanceled):
 		return bad{"cancelled"}
 	case errors.Is(err, login.ErrBase64):
-		return bad{"the answer is not base64"}
+		return ss.refuse(command, bad{"the answer is not base64"})
 	case errors.Is(err, login.ErrPassword): // for somebody else
 		return no{"AUTHENTICATIONFAILED", "login failed"}
 	case err != nil && !asked:

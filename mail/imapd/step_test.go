@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"mailplusd/mail/imapd"
 )
 
 // TestStep: whatever comes, each tagged line gets one tagged answer, and no octet of a literal is ever
@@ -24,7 +27,7 @@ func TestStep(t *testing.T) {
 		{"LOGIN " + lit("anna") + " " + lit(strings.Repeat(trap, 2000)), "BAD"},
 		{"APPEND INBOX " + lit(trap), "BAD log in first"}, {"APPEND INBOX " + lit(trap) + " " + lit(trap), "BAD log in first"},
 		{"SELECT " + lit(trap), "BAD log in first"}, {"NOPE " + lit(trap), "BAD"}, {"STARTTLS " + lit(trap), "BAD"}, {"IDLE " + lit(trap), "BAD"},
-		{"AUTHENTICATE " + lit(trap), "NO"}, {"AUTHENTICATE NOPE " + lit(trap), "NO"}, {"COMPRESS DEFLATE " + lit(trap), "BAD"}, {"UID " + lit(trap), "BAD"}, {lit(trap), "BAD"},
+		{"AUTHENTICATE " + lit(trap), "NO"}, {"AUTHENTICATE PLAIN " + lit(trap), "BAD"}, {"AUTHENTICATE PLAIN AGFubmEAc2VjcmV0 " + lit8(trap), "BAD"}, {"AUTHENTICATE NOPE " + lit(trap), "NO"}, {"COMPRESS DEFLATE " + lit(trap), "BAD"}, {"UID " + lit(trap), "BAD"}, {lit(trap), "BAD"},
 		{"LOGIN {99999999999999999999999999}", "BAD"}, {"LOGIN {9223372036854775807}", "BAD"}, {"LOGIN {-1}", "BAD"}, {"LOGIN {}", "BAD"}, {"LOGIN {1 }", "BAD"}, {"LOGIN {0x10}", "BAD"}, {"LOGIN {5++}", "BAD"},
 		{"LOGIN a\x00 b", "BAD"}, {"LOGIN " + strings.Repeat("x", 70_000), "BAD"}, {"NOOP " + strings.Repeat("(", 70_000) + " " + lit(trap), "BAD"}, {"LOGIN " + lit("a") + strings.Repeat(" x", 40_000) + lit(trap), "BAD"},
 		{"LOGIN" + strings.Repeat(" "+lit("x"), 300), "BAD"}, {"CAPABILITY " + lit("x"), "BAD"},
@@ -192,6 +195,8 @@ func (f flushing) Write(p []byte) (int, error) {
 	return n, err
 }
 
+var literalStart = regexp.MustCompile(`~?\{\d+\+\}\r\n`)
+
 // FuzzEngine runs a scripted session made of arbitrary octets. Each command is tagged, its literals are
 // announced as they should be; the model wants exactly one tagged answer each, in their order, and at the
 // end a server that still answers.
@@ -205,6 +210,12 @@ func FuzzEngine(f *testing.F) {
 		"SEARCH OR TEXT \xfea (NOT SEEN) 1:*\nUID SEARCH RETURN (ALL) ALL\nCOPY 1 Sent\nMOVE 1 Trash\nCHECK\nUNSELECT", "STATUS INBOX (MESSAGES SIZE MAILBOXID)\nSUBSCRIBE \xff\xfe\x80\nUID\nUID NOPE\n\x00\n(",
 	} {
 		f.Add([]byte(s))
+	}
+	for _, name := range imapd.CommandNames() { // and every command with good arguments, to be spoilt
+		for _, args := range commandArgs[strings.TrimPrefix(name, "UID ")] {
+			text := strings.Join(append([]string{name}, args...), " ")
+			f.Add([]byte("SELECT INBOX\n" + literalStart.ReplaceAllString(text, "\xfe")))
+		}
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 4096 {
