@@ -1,5 +1,6 @@
 #!/bin/sh
-# Resident memory of mailplusd with idle IMAP connections (logged in, INBOX selected, IDLE) on loopback.
+# Resident memory of mailplusd with idle IMAP connections (logged in, INBOX selected, IDLE) on loopback, in clear text
+# and with TLS, and how soon a client is told of new mail beside them.
 # A daemon of its own for each line. Arguments: numbers of connections, 1000 and 10000 unless told;
 # SETTLE is the pause before memory is read the second time, OFFSET is added to the ports. Kills only what it started.
 set -eu
@@ -28,7 +29,7 @@ for count; do
 		done
 		where="-imap 127.0.0.1:$((offset + 2143))"
 		[ $kind = clear ] || where="-imap 127.0.0.1:$((offset + 2993)) -tls"
-		"$dir/bench" -idle "$count" $where -pid "$ours" -settle "${SETTLE:-40s}" -password "$MAILPLUSD_DEV_PASSWORD"
+		"$dir/bench" -idle "$count" $where -smtp "127.0.0.1:$((offset + 2525))" -pid "$ours" -settle "${SETTLE:-40s}" -password "$MAILPLUSD_DEV_PASSWORD"
 		kill "$ours"
 		wait "$ours" || true
 		ours=

@@ -2,7 +2,7 @@
 // the other in one run, so that the ratio means something on a noisy machine.
 //
 //	bench -server NAME=SMTP,IMAP[,IMAPS] [-server …] -user u1,u2 -password P [-mpctl 'bin/mpctl --socket S']
-//	bench -idle 1000 -imap ADDRESS [-tls] -pid PID -password P
+//	bench -idle 1000 -imap ADDRESS [-tls] [-smtp ADDRESS] -pid PID -password P
 package main
 
 import (
@@ -50,13 +50,14 @@ func main() {
 	mpctl := flag.String("mpctl", "", "command that administers the first server: full-text search is switched on with it before SEARCH is measured")
 	idle := flag.Int("idle", 0, "measure the resident memory of this many idle IMAP connections instead")
 	imap := flag.String("imap", "127.0.0.1:2143", "with -idle: the server's IMAP address")
+	smtp := flag.String("smtp", "", "with -idle: the server's SMTP address, to measure how soon the second account's client is told of mail")
 	useTLS := flag.Bool("tls", false, "with -idle: TLS from the start")
 	pid := flag.Int("pid", 0, "with -idle: the server's process")
 	settle := flag.Duration("settle", 40*time.Second, "with -idle: pause before memory is read again")
 	flag.Parse()
 	names := strings.Split(*users, ",")
 	if *idle > 0 {
-		r := idleRun{addr: *imap, user: names[0], password: *password, tls: *useTLS, pid: *pid, settle: *settle}
+		r := idleRun{addr: *imap, smtp: *smtp, user: names[0], other: names[len(names)-1], domain: *domain, password: *password, tls: *useTLS, pid: *pid, settle: *settle}
 		if err := r.measure(*idle); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
