@@ -77,6 +77,7 @@ func (s *Server) notify(ctx context.Context, to string, raw []byte, with state.O
 		ID: smtpd.NewID(), Direction: flow.Own, At: time.Now(), Settings: s.State.Current(), Directory: pic, Rcpts: []*flow.Recipient{rcpt},
 		Facts: flow.Inspect(raw, s.State.Current()),
 	}
+	e.UTF8, e.EightBit = commit.Needs(raw)
 	sp := s.Store.NewSpool(0)
 	if _, err := sp.Write(raw); err != nil {
 		sp.Abort()

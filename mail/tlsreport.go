@@ -22,12 +22,14 @@ const (
 	maxReports     = 5000            // domains counted between
 	reportSpread   = 4 * time.Hour   // behind midnight, so that not everybody reports at once (RFC 8460 §4.1)
 	reportsForgone = 3               // days that a report is tried for
+	reportRetry    = time.Hour       // between attempts by HTTPS (RFC 8460 §5.5)
 )
 
 // tlsReports counts what other domains are told about TLS towards them (RFC 8460).
 type tlsReports struct {
 	mu     sync.Mutex
 	counts map[string]*model.TLSReport // by the row's key
+	again  map[string]time.Time        // by domain: when a report that HTTPS has not taken is tried again
 }
 
 // countTLS takes in one connection.
@@ -148,11 +150,12 @@ func (s *Server) putBack(rows []*model.TLSReport) {
 	}
 }
 
-// reportsTo asks DNS where a domain wants reports. An error: it wants none, or none by mail.
-func (s *Server) reportsTo(ctx context.Context, domain string) (mailto []string, other int, err error) {
+// reportsTo asks DNS where a domain wants reports. An error: it wants none, or nowhere where they can
+// be sent to.
+func (s *Server) reportsTo(ctx context.Context, domain string) (mailto, https []string, err error) {
 	txts, err := s.outgoing.TXT(ctx, "_smtp._tls."+domain)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	return tlsrpt.ParseRecord(txts)
 }
@@ -181,8 +184,16 @@ func (s *Server) SendTLSReports(ctx context.Context, now time.Time, all bool) (s
 			due[row.Day+" "+row.Domain] = append(due[row.Day+" "+row.Domain], row)
 		}
 	}
+	if !all { // servers that are slow to take reports leave the rest to the next turn
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, keepReports)
+		defer cancel()
+	}
 	var errs error
 	for _, list := range due {
+		if domain := list[0].Domain; !all && !s.reports.turn(domain, now) {
+			continue
+		}
 		n, err := s.sendTLSReport(ctx, list, now)
 		sent += n
 		errs = errors.Join(errs, err)
@@ -193,29 +204,58 @@ func (s *Server) SendTLSReports(ctx context.Context, now time.Time, all bool) (s
 	return sent, errs
 }
 
+// turn tells whether a domain's server may be asked again to take reports.
+func (r *tlsReports) turn(domain string, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !now.Before(r.again[domain])
+}
+
+// put notes how a domain's server was last: one that has not taken a report is left alone for a while.
+func (r *tlsReports) put(domain string, now time.Time, taken bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if taken || len(r.again) >= maxReports {
+		delete(r.again, domain)
+		return
+	}
+	if r.again == nil {
+		r.again = map[string]time.Time{}
+	}
+	r.again[domain] = now.Add(reportRetry)
+}
+
 // sendTLSReport sends one report and forgets what it was made of. If this node stops in between,
-// it is sent twice, under the same ID.
+// it is sent twice, under the same ID. It is tried again while nobody has taken it.
 func (s *Server) sendTLSReport(ctx context.Context, rows []*model.TLSReport, now time.Time) (sent int, err error) {
 	first := rows[0]
 	day, err := time.Parse(time.DateOnly, first.Day)
 	if err != nil {
 		return 0, err
 	}
-	mailto, other, err := s.reportsTo(ctx, first.Domain)
+	mailto, https, err := s.reportsTo(ctx, first.Domain)
 	switch {
 	case errors.Is(err, tlsrpt.ErrNone) || now.After(day.AddDate(0, 0, 1+reportsForgone)):
+		s.reports.put(first.Domain, now, true)
 		return 0, s.dropTLSReports(ctx, rows) // it doesn't want them any more, or can't be asked
 	case err != nil:
 		return 0, fmt.Errorf("%s: %w", first.Domain, err)
-	case len(mailto) == 0:
-		s.log.Info("TLS report not sent: the domain takes it by HTTPS only, which is not done here", "domain", first.Domain, "day", first.Day, "addresses", other)
-		return 0, s.dropTLSReports(ctx, rows)
 	}
 	sum := &model.TLSReport{}
 	for _, row := range rows {
 		sum.Merge(row)
 	}
 	rep := s.tlsReport(sum, first.Domain, day, now)
+	poster := &tlsrpt.Poster{Roots: s.outgoing.Roots, Dial: s.outgoing.DialHost}
+	var refused error
+	for _, to := range https {
+		if err := poster.Post(ctx, to, rep); err != nil {
+			s.log.Warn("TLS report not sent", "domain", first.Domain, "to", to, "err", err)
+			refused = errors.Join(refused, err)
+			continue
+		}
+		sent++
+	}
 	for _, to := range mailto {
 		raw, err := rep.Message(to, smtpd.NewID()+"@"+s.State.Current().System.Hostname, now)
 		if err != nil {
@@ -227,7 +267,11 @@ func (s *Server) sendTLSReport(ctx context.Context, rows []*model.TLSReport, now
 		}
 		sent++
 	}
-	s.log.Info("TLS report sent", "domain", first.Domain, "day", first.Day, "to", strings.Join(mailto, " "))
+	s.reports.put(first.Domain, now, refused == nil || sent > 0)
+	if refused != nil && sent == 0 {
+		return 0, fmt.Errorf("%s: %w", first.Domain, refused)
+	}
+	s.log.Info("TLS report sent", "domain", first.Domain, "day", first.Day, "to", strings.Join(append(https, mailto...), " "))
 	return sent, s.dropTLSReports(ctx, rows)
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -46,7 +47,7 @@ func tlsServer(t *testing.T, asking map[string]bool) *Server {
 }
 
 // TestTLSReports: counts are joined, bounded, kept for who asks for them, and gone when their day is
-// over and nobody takes them by mail.
+// over and nobody has taken them for days.
 func TestTLSReports(t *testing.T) {
 	s := tlsServer(t, map[string]bool{"_smtp._tls.one.test.": true})
 	ctx := context.Background()
@@ -88,9 +89,10 @@ func TestTLSReports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	left := func(now time.Time) int {
+	left := func(now time.Time, want string) int {
 		t.Helper()
-		if n, err := s.SendTLSReports(ctx, now, false); n != 0 || err != nil {
+		n, err := s.SendTLSReports(ctx, now, false)
+		if n != 0 || (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Fatal(n, err)
 		}
 		rows, err := state.TLSReports.List(s.State, "")
@@ -99,10 +101,20 @@ func TestTLSReports(t *testing.T) {
 		}
 		return len(rows)
 	}
-	if n := left(day.AddDate(0, 0, 1).Add(reportTurn("one.test") - time.Second)); n != 2 {
+	due := day.AddDate(0, 0, 1).Add(reportTurn("one.test"))
+	if n := left(due.Add(-time.Second), ""); n != 2 {
 		t.Errorf("%d rows before their time", n)
 	}
-	if n := left(day.AddDate(0, 0, 1).Add(reportTurn("one.test"))); n != 0 {
-		t.Errorf("%d rows behind it", n)
+	if n := left(due, "x.test can't be reached"); n != 2 { // there is no such host
+		t.Errorf("%d rows, and nobody has taken the report", n)
+	}
+	if n := left(due.Add(reportRetry-time.Second), ""); n != 2 { // not asked again so soon
+		t.Errorf("%d rows between two attempts", n)
+	}
+	if n := left(due.Add(reportRetry), "x.test can't be reached"); n != 2 {
+		t.Errorf("%d rows behind the second attempt", n)
+	}
+	if n := left(day.AddDate(0, 0, 1+reportsForgone).Add(time.Second), ""); n != 0 {
+		t.Errorf("%d rows when it is given up", n)
 	}
 }

@@ -2,7 +2,6 @@ package commit
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -16,11 +15,9 @@ import (
 // reply is an automatic reply that goes into the entry of the mail that it answers.
 type reply struct {
 	user string
-	e    *flow.Envelope
-	plan Plan
-	size int64
-	op   state.Reply
-	out  state.Replied
+	*written
+	op  state.Reply
+	out state.Replied
 }
 
 // replyPeriod is how long a sender that was answered gets no other reply.
@@ -54,7 +51,7 @@ func (c *Committer) replies(ctx context.Context, e *flow.Envelope) (out []*reply
 	return out
 }
 
-// writeReply stores the text of a reply and plans its way. It has no sender, so nothing answers it.
+// writeReply stores the text of a reply and plans its way.
 func (c *Committer) writeReply(ctx context.Context, e *flow.Envelope, r *model.AutoReply) (*reply, error) {
 	id := c.NewID()
 	raw := autoreply.Build(e, e.Directory.User(r.User), r, id, c.Now())
@@ -63,34 +60,15 @@ func (c *Committer) writeReply(ctx context.Context, e *flow.Envelope, r *model.A
 	if rcpt.Resolved, err = route.Resolve(e.Directory, e.From.Local, e.From.Domain); err != nil {
 		return nil, err
 	}
-	re := &flow.Envelope{
-		ID: id, Direction: flow.Own, At: e.At, Settings: e.Settings, Directory: e.Directory, Rcpts: []*flow.Recipient{rcpt},
-		Facts: flow.Inspect(raw, e.Settings), UTF8: notASCII(raw),
-	}
-	if v := c.Chain.Run(ctx, flow.Commit, re, nil); v.Action != flow.Pass {
-		return nil, errors.New(v.String())
-	}
-	sp := c.Store.NewSpool(0)
-	var trace, meta []byte
-	if _, err = sp.Write(raw); err == nil {
-		if trace, err = c.trace(re, sp); err == nil {
-			meta, err = c.Store.Summarize(trace, sp)
-		}
-	}
-	if err != nil {
-		sp.Abort()
+	x := &reply{user: r.User}
+	if x.written, err = c.write(ctx, e, id, rcpt, raw); err != nil {
 		return nil, err
 	}
-	body, size, err := c.Store.CommitSpool(ctx, sp, trace)
-	if err != nil {
-		return nil, err
-	}
-	x := &reply{user: r.User, e: re, plan: MakePlan(re, model.UseInbox), size: size}
-	x.op.Deliver = c.operations(re, &x.plan, body, size, meta)
+	x.op.Deliver = x.ops
 	return x, nil
 }
 
-// notASCII tells whether a message needs SMTPUTF8: of what is written here only addresses do.
+// notASCII tells whether there is anything but ASCII.
 func notASCII(raw []byte) bool {
 	return slices.ContainsFunc(raw, func(c byte) bool { return c >= 0x80 })
 }

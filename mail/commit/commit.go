@@ -43,6 +43,7 @@ func (c *Committer) Commit(ctx context.Context, e *flow.Envelope, sp *segment.Sp
 		return state.Delivered{}, fmt.Errorf("%w: %s", store.ErrUnavailable, v)
 	}
 	plan := MakePlan(e, use)
+	notice := c.notice(ctx, e, sp)
 	same, err := c.likeness(e, sp) // of what was received
 	if err == nil && len(e.Sign) > 0 {
 		sp, err = c.sevenBit(e, sp)
@@ -65,7 +66,7 @@ func (c *Committer) Commit(ctx context.Context, e *flow.Envelope, sp *segment.Sp
 	ops := c.operations(e, &plan, body, size, meta)
 	ops[0].Same = same
 	replies := c.replies(ctx, e)
-	out, err := c.apply(ctx, ops, replies, with)
+	out, err := c.apply(ctx, ops, replies, notice, with)
 	if err != nil {
 		return out, err
 	}
@@ -74,29 +75,38 @@ func (c *Committer) Commit(ctx context.Context, e *flow.Envelope, sp *segment.Sp
 	}
 	c.report(e, &plan, size)
 	c.reportReplies(replies)
+	if notice != nil {
+		c.report(notice.e, &notice.plan, notice.size)
+	}
 	return out, nil
 }
 
-// apply proposes everything as one entry. A refused reply must not cost the mail that it answers.
-func (c *Committer) apply(ctx context.Context, deliver []state.Deliver, replies []*reply, with []state.Operation) (state.Delivered, error) {
+// apply proposes everything as one entry. A refused reply or notice must not cost the mail that it
+// is about.
+func (c *Committer) apply(ctx context.Context, deliver []state.Deliver, replies []*reply, notice *written, with []state.Operation) (state.Delivered, error) {
 	var first state.Delivered
 	var ops []state.Operation
 	for _, d := range deliver {
 		ops = append(ops, d)
 	}
 	ops = append(ops, with...)
-	out := make([]any, len(ops), len(ops)+len(replies))
+	out := make([]any, len(ops), len(ops)+len(replies)+1)
 	out[0] = &first
-	if len(replies) > 0 {
+	if len(replies) > 0 || notice != nil {
 		all := slices.Clone(ops)
 		for _, r := range replies {
 			all, out = append(all, r.op), append(out, &r.out)
+		}
+		if notice != nil {
+			for _, d := range notice.ops {
+				all, out = append(all, d), append(out, nil)
+			}
 		}
 		err := c.Store.Do(state.Unread(ctx), all, out...)
 		if err == nil || errors.Is(err, store.ErrUnavailable) {
 			return first, err
 		}
-		c.Slog.Error("automatic replies refused", "err", err)
+		c.Slog.Error("automatic replies and notices refused", "err", err)
 		for _, r := range replies {
 			r.out = state.Replied{}
 		}

@@ -119,7 +119,7 @@ func queueRcpt(e *flow.Envelope, r *route.Remote) model.QueueRcpt {
 	named := e.Rcpts[r.N]
 	q.Notify, q.ORcpt = named.Notify, named.ORcpt
 	if q.ORcpt == "" && (r.Domain != "" || named.Resolved.Alias) && named.Address.Domain != "" {
-		q.ORcpt = "rfc822;" + named.Address.String()
+		q.ORcpt = originalRecipient(named)
 	}
 	return q
 }

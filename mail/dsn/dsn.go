@@ -1,8 +1,10 @@
 // Package dsn writes delivery status notifications (RFC 3461, RFC 3464): to people in the
-// first part, to programs in the second, with the original's header in the third.
+// first part, to programs in the second, with the original or its header in the third. Where
+// addresses or the original's header are not ASCII they have the forms of RFC 6533.
 package dsn
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
@@ -17,9 +19,10 @@ type Kind string
 
 // The kinds.
 const (
-	Failed  Kind = "failed"
-	Delayed Kind = "delayed"
-	Relayed Kind = "relayed" // delivered to a server that doesn't report
+	Failed    Kind = "failed"
+	Delayed   Kind = "delayed"
+	Relayed   Kind = "relayed"   // delivered to a server that doesn't report
+	Delivered Kind = "delivered" // stored in a mailbox
 )
 
 // Rcpt is one recipient in a notification.
@@ -41,17 +44,22 @@ type Report struct {
 	Arrived  time.Time
 	Now      time.Time
 	Rcpts    []Rcpt
-	Header   []byte // of the original
+	Original []byte // the header of the original, or all of it
+	Full     bool   // Original is all of it
 }
 
 const maxHeader = 64 << 10
 
+// MaxFull is the size in octets up to which a whole original is given back, where RET=FULL asks
+// for it. Of a larger one there is the header (RFC 3461 §4.3 leaves that to the server).
+const MaxFull = 256 << 10
+
 // Wanted tells whether a recipient's NOTIFY asks for a kind; without NOTIFY only failures and
 // delays are told (RFC 3461 §4.1).
 func Wanted(r *model.QueueRcpt, k Kind) bool {
-	word := map[Kind]string{Failed: "FAILURE", Delayed: "DELAY", Relayed: "SUCCESS"}[k]
+	word := map[Kind]string{Failed: "FAILURE", Delayed: "DELAY", Relayed: "SUCCESS", Delivered: "SUCCESS"}[k]
 	if r.Notify == "" {
-		return k != Relayed
+		return word != "SUCCESS"
 	}
 	for _, n := range strings.Split(strings.ToUpper(r.Notify), ",") {
 		if n == word {
@@ -61,29 +69,66 @@ func Wanted(r *model.QueueRcpt, k Kind) bool {
 	return false
 }
 
-var subjects = map[Kind]string{Failed: "Undelivered mail", Delayed: "Delayed mail (still being tried)", Relayed: "Successful delivery"}
+var subjects = map[Kind]string{
+	Failed: "Undelivered mail", Delayed: "Delayed mail (still being tried)", Relayed: "Successful delivery", Delivered: "Successful delivery",
+}
 
-// Build writes the notification.
+// Build writes the notification. It needs SMTPUTF8 where To is not ASCII, and no more than 8BITMIME
+// otherwise.
 func (r *Report) Build() []byte {
 	var raw [12]byte
 	rand.Read(raw[:])
 	id := hex.EncodeToString(raw[:])
-	var b strings.Builder
+	var b bytes.Buffer
 	fmt.Fprintf(&b, "From: Mail Delivery System <MAILER-DAEMON@%s>\r\nTo: <%s>\r\nSubject: %s\r\nDate: %s\r\nMessage-ID: <%s@%s>\r\n",
 		r.Hostname, r.To, subjects[r.Kind], r.Now.Format(time.RFC1123Z), id, r.Hostname)
 	fmt.Fprintf(&b, "Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=delivery-status; boundary=\"%s\"\r\n\r\n", id)
-	fmt.Fprintf(&b, "--%s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n", id)
-	r.people(&b)
-	fmt.Fprintf(&b, "\r\n--%s\r\nContent-Type: message/delivery-status\r\n\r\n", id)
-	r.programs(&b)
-	fmt.Fprintf(&b, "\r\n--%s\r\nContent-Type: text/rfc822-headers\r\n\r\n", id)
-	h := r.Header
-	if len(h) > maxHeader {
-		h = h[:maxHeader]
+	var people, programs strings.Builder
+	r.people(&people)
+	r.programs(&programs)
+	part(&b, id, "text/plain; charset=utf-8", []byte(people.String()))
+	if r.global() {
+		part(&b, id, "message/global-delivery-status", []byte(programs.String()))
+	} else {
+		part(&b, id, "message/delivery-status", []byte(programs.String()))
 	}
-	b.Write(h)
-	fmt.Fprintf(&b, "\r\n--%s--\r\n", id)
-	return []byte(b.String())
+	kind, original := r.original()
+	part(&b, id, kind, original)
+	fmt.Fprintf(&b, "--%s--\r\n", id)
+	return b.Bytes()
+}
+
+// part writes a part of the notification.
+func part(b *bytes.Buffer, boundary, kind string, text []byte) {
+	fmt.Fprintf(b, "--%s\r\nContent-Type: %s\r\n", boundary, kind)
+	if !isASCII(text) {
+		b.WriteString("Content-Transfer-Encoding: 8bit\r\n")
+	}
+	b.WriteString("\r\n")
+	b.Write(text)
+	b.WriteString("\r\n")
+}
+
+// original is what is given back, and of which type it is (RFC 3462 §2, RFC 6533 §5).
+func (r *Report) original() (kind string, text []byte) {
+	text = r.Original
+	header := text
+	if i := bytes.Index(text, []byte("\r\n\r\n")); i >= 0 {
+		header = text[:i+2]
+	}
+	full := r.Full && len(text) <= MaxFull
+	if !full {
+		text = header[:min(len(header), maxHeader)]
+	}
+	switch ascii := isASCII(header); {
+	case full && ascii:
+		return "message/rfc822", text
+	case full:
+		return "message/global", text
+	case ascii:
+		return "text/rfc822-headers", text
+	}
+	return "message/global-headers", text
 }
 
 func (r *Report) people(b *strings.Builder) {
@@ -95,6 +140,8 @@ func (r *Report) people(b *strings.Builder) {
 		b.WriteString("Your message has not been delivered yet. You need not send it again: it is still being tried.\r\n")
 	case Relayed:
 		b.WriteString("Your message was handed over to the recipients' mail servers.\r\n")
+	case Delivered:
+		b.WriteString("Your message has been delivered to the recipients' mailboxes.\r\n")
 	}
 	for _, x := range r.Rcpts {
 		fmt.Fprintf(b, "\r\n<%s>\r\n", x.Address)
@@ -108,29 +155,81 @@ func (r *Report) people(b *strings.Builder) {
 	}
 }
 
+// global tells whether the part for programs has addresses that are not ASCII (RFC 6533 §4).
+func (r *Report) global() bool {
+	for _, x := range r.Rcpts {
+		if !isASCII(x.Address) || !isASCII(x.ORcpt) {
+			return true
+		}
+	}
+	return false
+}
+
 func (r *Report) programs(b *strings.Builder) {
+	words := func(s string) string { return plain(s, r.global()) }
 	fmt.Fprintf(b, "Reporting-MTA: dns; %s\r\n", r.Hostname)
 	if r.EnvID != "" {
-		fmt.Fprintf(b, "Original-Envelope-Id: %s\r\n", r.EnvID)
+		fmt.Fprintf(b, "Original-Envelope-Id: %s\r\n", words(r.EnvID))
 	}
 	fmt.Fprintf(b, "Arrival-Date: %s\r\n", r.Arrived.Format(time.RFC1123Z))
 	for _, x := range r.Rcpts {
 		b.WriteString("\r\n")
-		if x.ORcpt != "" {
-			fmt.Fprintf(b, "Original-Recipient: %s\r\n", x.ORcpt)
+		if kind, addr, ok := strings.Cut(x.ORcpt, ";"); ok {
+			fmt.Fprintf(b, "Original-Recipient: %s\r\n", typed(kind, addr, ";"))
 		}
-		fmt.Fprintf(b, "Final-Recipient: rfc822; %s\r\nAction: %s\r\nStatus: %s\r\n", x.Address, r.Kind, status(r.Kind, x.Reason))
+		fmt.Fprintf(b, "Final-Recipient: %s\r\nAction: %s\r\nStatus: %s\r\n", typed("rfc822", x.Address, "; "), r.Kind, status(r.Kind, x.Reason))
 		if host, _, ok := strings.Cut(x.Remote, " "); ok {
-			fmt.Fprintf(b, "Remote-MTA: dns; %s\r\n", host)
+			fmt.Fprintf(b, "Remote-MTA: dns; %s\r\n", words(host))
 		}
 		if x.Code > 0 {
-			fmt.Fprintf(b, "Diagnostic-Code: smtp; %s\r\n", x.Reason)
+			fmt.Fprintf(b, "Diagnostic-Code: smtp; %s\r\n", words(x.Reason))
 		}
 		fmt.Fprintf(b, "Last-Attempt-Date: %s\r\n", x.At.Format(time.RFC1123Z))
 		if !x.Until.IsZero() {
 			fmt.Fprintf(b, "Will-Retry-Until: %s\r\n", x.Until.Format(time.RFC1123Z))
 		}
 	}
+}
+
+// typed writes an address with its type. One that is not ASCII is of the type utf-8 (RFC 6533 §3).
+func typed(kind, addr, between string) string {
+	if !isASCII(addr) || strings.EqualFold(kind, "utf-8") {
+		return "utf-8" + between + unitext(addr)
+	}
+	return plain(kind, false) + between + plain(addr, false)
+}
+
+// unitext is an address as RFC 6533 §3 has it in a notification: in UTF-8, what would be taken for
+// something else as code points.
+func unitext(s string) string {
+	var b strings.Builder
+	for _, c := range s {
+		if c <= ' ' || c == 0x7f || c == '+' || c == '=' || c == '\\' {
+			fmt.Fprintf(&b, "\\x{%02X}", c)
+			continue
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
+}
+
+// plain keeps foreign words from ending a line, and where it must in ASCII.
+func plain(s string, utf8 bool) string {
+	return strings.Map(func(c rune) rune {
+		if c < ' ' || c == 0x7f || c >= 0x80 && !utf8 {
+			return '?'
+		}
+		return c
+	}, s)
+}
+
+func isASCII[T string | []byte](s T) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
 }
 
 // status takes the enhanced code out of the other server's words (RFC 3463), or makes one.
@@ -141,5 +240,5 @@ func status(k Kind, reason string) string {
 			return fmt.Sprintf("%d.%d.%d", c, s, d)
 		}
 	}
-	return map[Kind]string{Failed: "5.0.0", Delayed: "4.0.0", Relayed: "2.0.0"}[k]
+	return map[Kind]string{Failed: "5.0.0", Delayed: "4.0.0", Relayed: "2.0.0", Delivered: "2.0.0"}[k]
 }

@@ -38,6 +38,7 @@ func (q *Queue) load(a *attempt) bool {
 	if err != nil {
 		if !errors.Is(err, state.ErrNotFound) {
 			q.Log.Error("queue can't be read", "queue", uint64(a.entry.id), "err", err)
+			q.rescan()
 		}
 		q.cancel(a)
 		return false
@@ -156,6 +157,13 @@ func (q *Queue) putOff(ctx context.Context, d *delay) {
 		}
 		if err := q.recorder.do(ctx, ops...); err != nil && ctx.Err() == nil {
 			q.Log.Warn("mail for a destination that is down not put off; it is looked at again", "destination", d.dest, "err", err)
+			t := time.NewTimer(time.Second)
+			select {
+			case <-ctx.Done():
+			case <-t.C:
+			}
+			t.Stop()
+			q.rescan()
 		}
 		q.mu.Lock()
 		for _, e := range list[:n] {

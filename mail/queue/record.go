@@ -3,6 +3,7 @@ package queue
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -67,11 +68,11 @@ func (o *outcomes) silent() bool {
 	return len(o.failed.list)+len(o.relayed.list)+len(o.delayed.list) == 0
 }
 
-// record stores the outcomes.
+// record stores the outcomes. What can't be stored, as when the disk is full, is stored later: the
+// message is not tried again because of that, since the other server may have it.
 func (o *outcomes) record(ctx context.Context) {
-	ctx = context.WithoutCancel(ctx)
 	if len(o.rest.Results) > 0 {
-		o.check(o.q.recorder.do(ctx, o.rest))
+		o.store(ctx, func(ctx context.Context) error { return o.q.recorder.do(ctx, o.rest) })
 	}
 	for _, t := range []*told{&o.failed, &o.relayed, &o.delayed} {
 		if len(t.list) == 0 {
@@ -80,9 +81,39 @@ func (o *outcomes) record(ctx context.Context) {
 		t.op.Queue, t.op.Warned = o.msg.ID, t.kind == dsn.Delayed
 		rep := dsn.Report{
 			Kind: t.kind, Hostname: o.q.State.Current().System.Hostname, To: o.q.sender(o.msg.From), EnvID: o.msg.EnvID,
-			Arrived: time.Unix(0, o.msg.Created), Now: o.q.Now(), Rcpts: t.list, Header: o.q.header(o.msg),
+			Arrived: time.Unix(0, o.msg.Created), Now: o.q.Now(), Rcpts: t.list,
+			Full: t.kind == dsn.Failed && o.msg.Ret == "FULL" && o.msg.Size <= dsn.MaxFull, // RFC 3461 §4.3
 		}
-		o.check(o.q.Notify(ctx, o.msg.From, rep.Build(), t.op))
+		rep.Original = o.q.original(o.msg, rep.Full)
+		raw := rep.Build()
+		o.store(ctx, func(ctx context.Context) error { return o.q.Notify(ctx, o.msg.From, raw, t.op) })
+	}
+}
+
+// Waits between attempts to store an outcome.
+const (
+	storeAgain = 100 * time.Millisecond
+	storeMost  = time.Minute
+)
+
+// store stores an outcome, again and again if it must, until the queue stops or another node acts.
+func (o *outcomes) store(ctx context.Context, do func(context.Context) error) {
+	for wait := storeAgain; ; wait = min(2*wait, storeMost) {
+		err := do(context.WithoutCancel(ctx))
+		if err == nil || errors.Is(err, state.ErrNotFound) { // the message was cleared meanwhile
+			return
+		}
+		o.q.Log.Error("outcome of a delivery attempt not stored; that is tried again, and should this server stop before, the message may arrive twice", "queue", uint64(o.msg.ID), "err", err)
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
+		if !o.q.Leading() {
+			return
+		}
 	}
 }
 
@@ -94,20 +125,19 @@ func (q *Queue) sender(from string) string {
 	return q.Sender(from)
 }
 
-func (o *outcomes) check(err error) {
-	if err != nil {
-		o.q.Log.Error("delivery attempt not recorded; it is tried again and may arrive twice", "queue", uint64(o.msg.ID), "err", err)
-	}
-}
-
-func (q *Queue) header(msg *model.QueueMessage) []byte {
+// original reads a message, or its header, as it went out.
+func (q *Queue) original(msg *model.QueueMessage, full bool) []byte {
 	r, err := q.open(msg)
 	if err != nil {
 		return nil
 	}
 	defer r.Close()
-	raw, _ := io.ReadAll(io.LimitReader(r, 64<<10))
-	if i := bytes.Index(raw, []byte("\r\n\r\n")); i >= 0 {
+	limit := int64(64 << 10)
+	if full {
+		limit = 2 * dsn.MaxFull // with the fields that a forward has put in front
+	}
+	raw, _ := io.ReadAll(io.LimitReader(r, limit))
+	if i := bytes.Index(raw, []byte("\r\n\r\n")); i >= 0 && !full {
 		raw = raw[:i+2]
 	}
 	return raw

@@ -237,6 +237,13 @@ func (q *Queue) pick(now time.Time) (begin []attempt, putOff []delay) {
 	return begin, putOff
 }
 
+// rescan has what is due read again: some of it was left as it is.
+func (q *Queue) rescan() {
+	q.mu.Lock()
+	q.sched.full = true
+	q.mu.Unlock()
+}
+
 // mark notes that recipients are being tried. The caller holds mu.
 func (q *Queue) mark(e *entry) {
 	for _, n := range e.numbers() {

@@ -276,10 +276,27 @@ func (t *transaction) rcpt(r *model.QueueRcpt) (string, error) {
 	if r.Notify != "" {
 		line += " NOTIFY=" + strings.ToUpper(r.Notify)
 	}
-	if kind, addr, ok := strings.Cut(r.ORcpt, ";"); ok && isASCII(r.ORcpt) {
+	switch kind, addr, ok := strings.Cut(r.ORcpt, ";"); {
+	case !ok || !isASCII(kind):
+	case strings.EqualFold(kind, "utf-8") || !isASCII(addr):
+		line += " ORCPT=utf-8;" + codePoints(addr)
+	default:
 		line += " ORCPT=" + kind + ";" + xtext(addr)
 	}
 	return line, nil
+}
+
+// codePoints writes an address of the type utf-8 in ASCII, which needs no SMTPUTF8 (RFC 6533 §3).
+func codePoints(s string) string {
+	var b strings.Builder
+	for _, c := range s {
+		if c < '!' || c > '~' || c == '+' || c == '=' || c == '\\' {
+			fmt.Fprintf(&b, "\\x{%02X}", c)
+			continue
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
 }
 
 // address gives an address as it goes over this connection. Without SMTPUTF8 a domain can be

@@ -4,6 +4,7 @@ package tlsrpt
 
 import (
 	"errors"
+	"net/netip"
 	"net/url"
 	"strings"
 )
@@ -14,21 +15,22 @@ const maxRUA = 10
 // ErrNone: the domain wants no reports.
 var ErrNone = errors.New("there is no TLSRPT record")
 
-// ParseRecord reads the TXT records at _smtp._tls.DOMAIN and gives the mail addresses that reports go
-// to, and how many other places (https) they would go to. Two records don't count (RFC 8460 §3).
-func ParseRecord(txts []string) (mailto []string, other int, err error) {
+// ParseRecord reads the TXT records at _smtp._tls.DOMAIN and gives the mail addresses and the addresses
+// of HTTPS that reports go to. Two records don't count, other kinds of addresses are passed over
+// (RFC 8460 §3).
+func ParseRecord(txts []string) (mailto, https []string, err error) {
 	found := ""
 	for _, t := range txts {
 		if version, _, _ := strings.Cut(t, ";"); strings.TrimRight(version, " \t") != "v=TLSRPTv1" {
 			continue
 		}
 		if found != "" {
-			return nil, 0, errors.New("there are two TLSRPT records")
+			return nil, nil, errors.New("there are two TLSRPT records")
 		}
 		found = t
 	}
 	if found == "" {
-		return nil, 0, ErrNone
+		return nil, nil, ErrNone
 	}
 	rua := ""
 	for _, f := range strings.Split(found, ";")[1:] {
@@ -45,14 +47,39 @@ func ParseRecord(txts []string) (mailto []string, other int, err error) {
 			if a, err := url.PathUnescape(rest); err == nil && plausible(a) {
 				mailto = append(mailto, a)
 			}
-		default:
-			other++
+		case strings.EqualFold(scheme, "https"):
+			if a, ok := endpoint(u); ok {
+				https = append(https, a)
+			}
 		}
 	}
-	if len(mailto)+other == 0 {
-		return nil, 0, errors.New("the TLSRPT record has no address (rua)")
+	if len(mailto)+len(https) == 0 {
+		return nil, nil, errors.New("the TLSRPT record has no address that reports can be sent to (rua)")
 	}
-	return mailto, other, nil
+	return mailto, https, nil
+}
+
+// maxURL bounds an address of HTTPS, in octets.
+const maxURL = 2000
+
+// endpoint reads an address of HTTPS: a host by its name, on the port of HTTPS. Reports go nowhere
+// else, so that no record makes this server ask around in its own network.
+func endpoint(s string) (string, bool) {
+	u, err := url.Parse(s)
+	if err != nil || len(s) > maxURL || u.User != nil || u.Port() != "" && u.Port() != "443" || u.Opaque != "" {
+		return "", false
+	}
+	host := u.Hostname()
+	if _, err := netip.ParseAddr(host); err == nil || !strings.Contains(strings.Trim(host, "."), ".") {
+		return "", false
+	}
+	for _, c := range []byte(host) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '.' && c != '_' {
+			return "", false
+		}
+	}
+	u.Scheme, u.Fragment, u.RawFragment = "https", "", ""
+	return u.String(), true
 }
 
 // plausible leaves out what would break a header or an SMTP command.

@@ -95,18 +95,27 @@ func (r *Report) JSON() ([]byte, error) {
 	return json.Marshal(out)
 }
 
-// Message writes the mail that brings the report to an address (RFC 8460 §5.3).
-func (r *Report) Message(to, messageID string, now time.Time) ([]byte, error) {
+// packed is the report as it is sent (RFC 8460 §5.2).
+func (r *Report) packed() ([]byte, error) {
 	text, err := r.JSON()
 	if err != nil {
 		return nil, err
 	}
-	var packed bytes.Buffer
-	z := gzip.NewWriter(&packed)
+	var out bytes.Buffer
+	z := gzip.NewWriter(&out)
 	if _, err := z.Write(text); err != nil {
 		return nil, err
 	}
 	if err := z.Close(); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+// Message writes the mail that brings the report to an address (RFC 8460 §5.3).
+func (r *Report) Message(to, messageID string, now time.Time) ([]byte, error) {
+	packed, err := r.packed()
+	if err != nil {
 		return nil, err
 	}
 	var b strings.Builder
@@ -118,7 +127,7 @@ func (r *Report) Message(to, messageID string, now time.Time) ([]byte, error) {
 	fmt.Fprintf(&b, "This is an aggregate report of TLS towards the mail servers of %s,\r\nfrom %s to %s, by %s.\r\n\r\n", r.Domain, r.From.UTC().Format(time.RFC3339), r.To.UTC().Format(time.RFC3339), r.Submitter)
 	fmt.Fprintf(&b, "--%s\r\nContent-Type: application/tlsrpt+gzip\r\nContent-Transfer-Encoding: base64\r\n", boundary)
 	fmt.Fprintf(&b, "Content-Disposition: attachment;\r\n\tfilename=\"%s!%s!%d!%d.json.gz\"\r\n\r\n", r.Submitter, r.Domain, r.From.Unix(), r.To.Unix())
-	enc := base64.StdEncoding.EncodeToString(packed.Bytes())
+	enc := base64.StdEncoding.EncodeToString(packed)
 	for len(enc) > 0 {
 		n := min(76, len(enc))
 		b.WriteString(enc[:n] + "\r\n")

@@ -8,7 +8,9 @@ import (
 	"io"
 	"mime"
 	"mime/multipart"
+	"net/http"
 	"net/mail"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -17,25 +19,27 @@ import (
 
 func TestParseRecord(t *testing.T) {
 	for _, x := range []struct {
-		txts  []string
-		to    string
-		other int
-		err   string
+		txts      []string
+		to, https string
+		err       string
 	}{
-		{[]string{"v=TLSRPTv1; rua=mailto:reports@example.com"}, "reports@example.com", 0, ""},
-		{[]string{"v=spf1 -all", "v=TLSRPTv1;rua=mailto:a@x.test, https://x.test/v1 ,MAILTO:b%2Bc@x.test?subject=x;"}, "a@x.test b+c@x.test", 1, ""},
-		{[]string{"v=TLSRPTv1; rua=https://x.test/v1"}, "", 1, ""},
-		{[]string{"v=TLSRPTv1; rua=mailto:a%0d%0aBcc:@x.test"}, "", 0, "no address"},
-		{[]string{"v=TLSRPTv1; rua=mailto:<a@x.test>"}, "", 0, "no address"},
-		{[]string{"v=TLSRPTv1"}, "", 0, "no address"},
-		{[]string{"v=TLSRPTv2; rua=mailto:a@x.test"}, "", 0, "no TLSRPT record"},
-		{nil, "", 0, "no TLSRPT record"},
-		{[]string{"v=TLSRPTv1; rua=mailto:a@x.test", "v=TLSRPTv1; rua=mailto:b@x.test"}, "", 0, "two"},
-		{[]string{"v=TLSRPTv1; rua=" + strings.Repeat("mailto:a@x.test,", 100)}, strings.TrimSpace(strings.Repeat("a@x.test ", maxRUA)), 0, ""},
+		{[]string{"v=TLSRPTv1; rua=mailto:reports@example.com"}, "reports@example.com", "", ""},
+		{[]string{"v=spf1 -all", "v=TLSRPTv1;rua=mailto:a@x.test, https://x.test/v1 ,MAILTO:b%2Bc@x.test?subject=x;"}, "a@x.test b+c@x.test", "https://x.test/v1", ""},
+		{[]string{"v=TLSRPTv1; rua=HTTPS://x.test/v1?id=1%2C2#top,https://y.test:443/"}, "", "https://x.test/v1?id=1%2C2 https://y.test:443/", ""},
+		{[]string{"v=TLSRPTv1; rua=mailto:a%0d%0aBcc:@x.test"}, "", "", "no address"},
+		{[]string{"v=TLSRPTv1; rua=mailto:<a@x.test>"}, "", "", "no address"},
+		{[]string{"v=TLSRPTv1; rua=ftp://x.test/,mailto:a@x.test"}, "a@x.test", "", ""},
+		{[]string{"v=TLSRPTv1; rua=https://127.0.0.1/,https://[::1]/,https://localhost/,https://x.test:8443/,https://u:p@x.test/,http://x.test/,https:x.test,https://a%0db.test/,https://" +
+			strings.Repeat("x", maxURL) + ".test/"}, "", "", "no address"},
+		{[]string{"v=TLSRPTv1"}, "", "", "no address"},
+		{[]string{"v=TLSRPTv2; rua=mailto:a@x.test"}, "", "", "no TLSRPT record"},
+		{nil, "", "", "no TLSRPT record"},
+		{[]string{"v=TLSRPTv1; rua=mailto:a@x.test", "v=TLSRPTv1; rua=mailto:b@x.test"}, "", "", "two"},
+		{[]string{"v=TLSRPTv1; rua=" + strings.Repeat("mailto:a@x.test,", 100)}, strings.TrimSpace(strings.Repeat("a@x.test ", maxRUA)), "", ""},
 	} {
-		to, other, err := ParseRecord(x.txts)
-		if strings.Join(to, " ") != x.to || other != x.other || (err == nil) != (x.err == "") || err != nil && !strings.Contains(err.Error(), x.err) {
-			t.Errorf("%q: %q %d %v", x.txts, to, other, err)
+		to, https, err := ParseRecord(x.txts)
+		if strings.Join(to, " ") != x.to || strings.Join(https, " ") != x.https || (err == nil) != (x.err == "") || err != nil && !strings.Contains(err.Error(), x.err) {
+			t.Errorf("%q: %q %q %v", x.txts, to, https, err)
 		}
 	}
 }
@@ -43,10 +47,19 @@ func TestParseRecord(t *testing.T) {
 func FuzzRecord(f *testing.F) {
 	f.Add("v=TLSRPTv1; rua=mailto:a@b.test,https://c.test/")
 	f.Fuzz(func(t *testing.T, s string) {
-		to, _, _ := ParseRecord([]string{s})
+		to, https, _ := ParseRecord([]string{s})
 		for _, a := range to {
 			if strings.ContainsAny(a, "\r\n\x00<> ") || !strings.Contains(a, "@") {
 				t.Errorf("%q", a)
+			}
+		}
+		for _, a := range https {
+			u, err := url.Parse(a)
+			if err != nil || u.Scheme != "https" || u.User != nil || u.Port() != "" && u.Port() != "443" || strings.ContainsAny(a, "\r\n\x00") {
+				t.Errorf("%q %v", a, err)
+			}
+			if _, err := http.NewRequest(http.MethodPost, a, nil); err != nil {
+				t.Errorf("%q %v", a, err)
 			}
 		}
 	})

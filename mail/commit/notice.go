@@ -1,0 +1,134 @@
+package commit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+
+	"mailplusd/mail/dsn"
+	"mailplusd/mail/flow"
+	"mailplusd/mail/model"
+	"mailplusd/mail/route"
+	"mailplusd/mail/state"
+	"mailplusd/mail/store/segment"
+)
+
+// notice tells the sender which recipients' mailboxes have got a message, where NOTIFY asks for
+// that (RFC 3461 §4.1). What goes on to another server is told by that one, or by the queue. Nobody
+// is told about mail that is taken for junk: its sender is likely to be another one than it says.
+// What can't be written is logged: mail doesn't wait for it.
+func (c *Committer) notice(ctx context.Context, e *flow.Envelope, sp *segment.Spool) *written {
+	if e.From.IsNull() || e.Way == nil || e.Use == model.UseJunk {
+		return nil
+	}
+	rep := dsn.Report{
+		Kind: dsn.Delivered, Hostname: e.Settings.System.Hostname, To: e.From.String(), EnvID: e.EnvID, Arrived: e.At, Now: c.Now(),
+	}
+	for _, r := range e.Rcpts {
+		if !dsn.Wanted(&model.QueueRcpt{Notify: r.Notify}, dsn.Delivered) || !kept(e.Way, r) {
+			continue
+		}
+		rep.Rcpts = append(rep.Rcpts, dsn.Rcpt{Address: r.Address.String(), ORcpt: r.ORcpt, Reason: "stored in the mailbox", At: rep.Now})
+	}
+	if len(rep.Rcpts) == 0 {
+		return nil
+	}
+	rcpt := &flow.Recipient{Address: e.From, Notify: "NEVER"}
+	var x *written
+	text, release, err := sp.Bytes()
+	if err == nil {
+		if i := bytes.Index(text, []byte("\r\n\r\n")); i >= 0 {
+			text = text[:i+2]
+		}
+		rep.Original = bytes.Clone(text)
+		release()
+		rcpt.Resolved, err = route.Resolve(e.Directory, e.From.Local, e.From.Domain)
+	}
+	if err == nil {
+		x, err = c.write(ctx, e, c.NewID(), rcpt, rep.Build())
+	}
+	if err != nil {
+		c.Slog.Warn("notification of delivery not written", "to", e.From.String(), "id", e.ID, "err", err)
+	}
+	return x
+}
+
+// kept tells whether a recipient that the sender named leads to a mailbox here, by itself or by
+// forwards that stay here.
+func kept(way *route.Way, r *flow.Recipient) bool {
+	at := map[string]bool{}
+	for _, t := range r.Resolved.Targets {
+		if t.Account != nil {
+			at[t.Account.Name] = true
+		}
+	}
+	for range way.Local { // as many steps as there are accounts at most
+		more := false
+		for _, l := range way.Local {
+			switch {
+			case at[l.Account.Name] && l.Keep:
+				return true
+			case at[l.By] && l.By != "" && !at[l.Account.Name]:
+				at[l.Account.Name], more = true, true
+			}
+		}
+		if !more {
+			return false
+		}
+	}
+	return false
+}
+
+// originalRecipient is ORCPT for an address that the sender named, with its type (RFC 6533 §3).
+func originalRecipient(r *flow.Recipient) string {
+	a := r.Address.String()
+	if notASCII([]byte(a)) {
+		return "utf-8;" + a
+	}
+	return "rfc822;" + a
+}
+
+// Needs tells what a message that is written here asks of the servers that it goes to.
+func Needs(raw []byte) (utf8, eightBit bool) {
+	header, _, _ := bytes.Cut(raw, []byte("\r\n\r\n"))
+	return notASCII(header), notASCII(raw)
+}
+
+// written is a message of this server that goes into the entry of the mail that it is about.
+type written struct {
+	e    *flow.Envelope
+	plan Plan
+	size int64
+	ops  []state.Deliver
+}
+
+// write stores a message of this server and plans its way. It has no sender, so nothing answers it.
+func (c *Committer) write(ctx context.Context, about *flow.Envelope, id string, rcpt *flow.Recipient, raw []byte) (*written, error) {
+	e := &flow.Envelope{
+		ID: id, Direction: flow.Own, At: about.At, Settings: about.Settings, Directory: about.Directory, Rcpts: []*flow.Recipient{rcpt},
+		Facts: flow.Inspect(raw, about.Settings),
+	}
+	e.UTF8, e.EightBit = Needs(raw)
+	if v := c.Chain.Run(ctx, flow.Commit, e, nil); v.Action != flow.Pass {
+		return nil, errors.New(v.String())
+	}
+	sp := c.Store.NewSpool(0)
+	var trace, meta []byte
+	_, err := sp.Write(raw)
+	if err == nil {
+		if trace, err = c.trace(e, sp); err == nil {
+			meta, err = c.Store.Summarize(trace, sp)
+		}
+	}
+	if err != nil {
+		sp.Abort()
+		return nil, err
+	}
+	body, size, err := c.Store.CommitSpool(ctx, sp, trace)
+	if err != nil {
+		return nil, err
+	}
+	x := &written{e: e, plan: MakePlan(e, model.UseInbox), size: size}
+	x.ops = c.operations(e, &x.plan, body, size, meta)
+	return x, nil
+}
