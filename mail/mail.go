@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -31,6 +32,7 @@ import (
 	"mailplusd/mail/state"
 	"mailplusd/mail/store"
 	"mailplusd/mail/store/segment"
+	"mailplusd/mail/tally"
 	"mailplusd/mail/vault"
 	"mailplusd/mail/wire"
 )
@@ -55,6 +57,11 @@ type Options struct {
 	Fresh func(context.Context) error
 	// MaildropElsewhere tells whether the other node serves a POP3 maildrop; nil: there is none.
 	MaildropElsewhere func(ctx context.Context, account model.AccountID) bool
+	// Unblock has the other node let a client in again; nil: there is none.
+	Unblock func(context.Context, netip.Addr) (found bool, err error)
+	// Settle waits until the other node has done what follows from the changes so far, or does not answer;
+	// nil: there is none.
+	Settle func(context.Context)
 	// Failed logins and what follows from them are told to the other node; nil: there is none.
 	ShareLogin func(login.Event)
 }
@@ -71,8 +78,8 @@ type Server struct {
 	Certs     *keeper.Keeper
 	Vault     *vault.Vault // keys of the secrets in the settings
 	Signer    *sender.Signer
-	DNS       *check.DNS // for the stages of the chain
-	Rates     check.Counter
+	DNS       *check.DNS   // for the stages of the chain
+	Clients   tally.Ledger // what each client does, on both nodes
 	Queue     *queue.Queue
 	Listeners *Listeners
 	Commit    *commit.Committer
@@ -88,6 +95,7 @@ type Server struct {
 	hold     func() bool
 	suspects suspects
 	steer    func(string) wire.Steerer
+	unblock  func(context.Context, netip.Addr) (bool, error)
 	smtp     *smtpd.Server
 	imap     *imapd.Server
 	pop3     *pop3d.Server
@@ -102,7 +110,7 @@ type Server struct {
 
 // New puts the server together; Start opens it to the world.
 func New(o Options) (*Server, error) {
-	s := &Server{State: o.State, Bodies: o.Bodies, log: o.Log, leading: o.Leading, ready: o.Ready, hold: o.Hold, steer: o.Steer, node: o.Node, local: &localNetwork{bind: o.Bind}}
+	s := &Server{State: o.State, Bodies: o.Bodies, log: o.Log, leading: o.Leading, ready: o.Ready, hold: o.Hold, steer: o.Steer, unblock: o.Unblock, node: o.Node, local: &localNetwork{bind: o.Bind}}
 	if s.ready == nil {
 		s.ready = func() bool { return true }
 	}
@@ -119,7 +127,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.Keyring = certs.NewKeyring()
-	s.Certs = &keeper.Keeper{State: o.State, Vault: s.Vault, Ring: s.Keyring, Leading: o.Leading, Log: o.Log, Now: time.Now, Context: s.ctx, Go: s.wg.Go, Apply: s.applyListeners, Serving: s.serving}
+	s.Certs = &keeper.Keeper{State: o.State, Vault: s.Vault, Ring: s.Keyring, Leading: o.Leading, Log: o.Log, Now: time.Now, Context: s.ctx, Go: s.wg.Go, Apply: s.applyListeners, Serving: s.serving, Settle: o.Settle}
 	s.Login = s.newLogin(o.ShareLogin)
 	s.DNS = &check.DNS{Servers: func() []string { return s.State.Current().Network.Resolvers }}
 	s.Signer = &sender.Signer{Unseal: s.Vault.Unseal}
@@ -137,7 +145,7 @@ func New(o Options) (*Server, error) {
 
 func (s *Server) newProtocols() {
 	s.smtp = &smtpd.Server{
-		Chain: Chain, Store: s.Store, Commit: s.Commit, Login: s.Login, Directory: s.Directory, DNS: s.DNS, Rates: &s.Rates,
+		Chain: Chain, Store: s.Store, Commit: s.Commit, Login: s.Login, Directory: s.Directory, DNS: s.DNS, Rates: s.Clients.Rate(messages),
 		Settings: s.State.Current, Log: s.log, MailLog: s.MailLog, Now: time.Now, Ready: s.ready, Local: s.IsLocal,
 	}
 	s.pop3 = &pop3d.Server{Store: s.Store, Login: s.Login, Settings: s.State.Current, Log: s.log}
@@ -196,6 +204,9 @@ func (s *Server) reload() {
 	s.applyListeners()
 }
 
+// Settled does now what follows from the changes so far: it would be done in a moment.
+func (s *Server) Settled() { s.reload() }
+
 func (s *Server) applyListeners() { s.Listeners.Apply(s.State.Current()) }
 
 // Stop says goodbye to clients, finishes what was accepted and closes what New opened.
@@ -218,6 +229,7 @@ func (s *Server) wireConfig(name string) wire.Config {
 		Log: s.log, Timeouts: wire.DefaultTimeouts,
 		Limits: wire.Limits{MaxConns: set.Delivery.ConnectionLimit, MaxPerIP: set.Delivery.PerAddressLimit},
 	}
+	cfg.Clients = wire.Clients{Rate: s.Clients.Rate(name), Open: s.Clients.Open(name)}
 	if s.steer != nil {
 		cfg.Steer = s.steer(name)
 	}

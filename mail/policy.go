@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
-	"time"
 
 	"mailplusd/mail/check"
 	"mailplusd/mail/flow"
@@ -87,33 +85,4 @@ func (s *Server) clientLimits(set *model.Settings) wire.Limits {
 		lim.Exempt = pic.Trusted
 	}
 	return lim
-}
-
-// Block is a client that this node refuses for a while.
-type Block struct {
-	Network netip.Prefix
-	Until   time.Time
-	Why     string
-}
-
-// Blocks lists the clients that this node refuses.
-func (s *Server) Blocks() (out []Block) {
-	for _, b := range s.Rates.Blocks(time.Now()) {
-		out = append(out, Block{b.Network, b.Until, "messages"})
-	}
-	for _, l := range s.Listeners.running() {
-		for network, until := range l.Blocks() {
-			out = append(out, Block{network, until, "connections"})
-		}
-	}
-	return out
-}
-
-// Unblock lets a client in again, and tells whether it was blocked.
-func (s *Server) Unblock(ip netip.Addr) bool {
-	found := s.Rates.Unblock(ip, time.Now())
-	for _, l := range s.Listeners.running() {
-		found = l.Unblock(ip) || found
-	}
-	return found
 }

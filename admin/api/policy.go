@@ -54,7 +54,7 @@ var (
 	ConnectionPolicySet  = op.New[ConnectionPolicySetIn, ConnectionPolicyOut]("delivery connection-policy set", op.Spec{Summary: "say which clients may hand in mail", Effect: op.Update,
 		Help:     "A client is told at RCPT. Who has logged in or is on the trusted list is never asked. While DNS does not answer the client is asked to come again.",
 		Examples: []string{"mpctl delivery connection-policy set --reject-unknown-client on"}})
-	BlockList   = op.New[ListIn, []BlockRow]("delivery block list", op.Spec{Summary: "list the clients that this node refuses for a while", Effect: op.Read, Local: true})
+	BlockList   = op.New[ListIn, []BlockRow]("delivery block list", op.Spec{Summary: "list the clients that are refused for a while, by both nodes of a pair", Effect: op.Read, Local: true})
 	BlockDelete = op.New[BlockIn, op.None]("delivery block delete", op.Spec{Summary: "let a client in again", Effect: op.Delete, Local: true, Alone: true})
 
 	SenderPolicyShow = op.New[op.None, SenderPolicyOut]("delivery sender-policy show", op.Spec{Summary: "show which senders are taken", Effect: op.Read})

@@ -49,7 +49,7 @@ func (s *Server) flowTrace(ctx context.Context, _ *Call, in *api.FlowTraceIn) ([
 		return nil, err
 	}
 	e := &flow.Envelope{
-		ID: smtpd.NewID(), Direction: flow.In, Listener: "smtp", Client: ip, Helo: "trace", Proto: "ESMTP", At: time.Now(), Settings: set, Directory: pic, DNS: s.mail.DNS, Rates: &s.mail.Rates,
+		ID: smtpd.NewID(), Direction: flow.In, Listener: "smtp", Client: ip, Helo: "trace", Proto: "ESMTP", At: time.Now(), Settings: set, Directory: pic, DNS: s.mail.DNS, Rates: s.mail.MessageRate(),
 		Local: s.mail.IsLocal(ip), Trusted: pic.Trusts(ip), Body: []byte(in.Text),
 	}
 	if in.From != "" {

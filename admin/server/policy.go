@@ -83,7 +83,7 @@ func (s *Server) blockList(_ context.Context, _ *Call, in *api.ListIn) ([]api.Bl
 	return out, nil
 }
 
-func (s *Server) blockDelete(_ context.Context, c *Call, in *api.BlockIn) (op.None, error) {
+func (s *Server) blockDelete(ctx context.Context, c *Call, in *api.BlockIn) (op.None, error) {
 	p, err := model.ParsePrefix(in.Address)
 	if err != nil {
 		return op.None{}, op.Errorf(op.Usage, "%q is no address", in.Address)
@@ -91,7 +91,11 @@ func (s *Server) blockDelete(_ context.Context, c *Call, in *api.BlockIn) (op.No
 	if c.DryRun {
 		return op.None{}, nil
 	}
-	if !s.mail.Unblock(p.Addr()) {
+	found, err := s.mail.Unblock(ctx, p.Addr())
+	if err != nil {
+		c.Warn("the other node does not answer: it may still refuse the client (%v); mpctl ha show", err)
+	}
+	if !found {
 		return op.None{}, notFound("blocked client", in.Address, "mpctl delivery block list")
 	}
 	return op.None{}, nil

@@ -252,6 +252,16 @@ func TestStoryPairCertificate(t *testing.T) {
 		t.Fatalf("the primary serves %s", want.Issuer)
 	}
 	b.until("the secondary serves it", func() bool { return peer(startTLS(t, b.ip+":2993", "", "")).Equal(want) })
+	// A name that leads to the other node: the challenges are answered there.
+	other := acmetest.Start(t, acmetest.Options{Address: b.ip, HTTPPort: 2480, TLSPort: 2443})
+	a.ok("cert", "acme", "set", "--directory", other.URL, "--root", other.RootFile(), "--agree-terms", "--challenge", "tls-alpn-01", "--tls-port", "2443")
+	a.has("Pebble", "cert", "order", "b.example.test", "-o", "wide")
+	a.ok("cert", "acme", "set", "--challenge", "http-01")
+	a.has("Pebble", "cert", "order", "c.example.test", "-o", "wide")
+	b.until("the secondary serves it", func() bool {
+		return peer(startTLS(t, b.ip+":2993", "", "b.example.test")).VerifyHostname("b.example.test") == nil
+	})
+	a.ok("cert", "acme", "set", "--directory", srv.URL, "--root", srv.RootFile(), "--agree-terms")
 	a.kill()
 	b.is("solo-secondary")
 	b.until("the floating address is here", func() bool {

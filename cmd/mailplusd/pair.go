@@ -88,6 +88,8 @@ func (n *node) openPair(context.Context) error {
 	n.link.Handle(forward.Method, n.fromPeer(forward.Serve(n.cluster)))
 	n.takeMerge()
 	n.shareLogs()
+	n.shareCounts()
+	n.link.Handle(settleMethod, n.fromPeer(n.settle))
 	n.shareKeys()
 	settings, err := leaseSettings(n.cfg.Lease)
 	if err != nil {

@@ -344,7 +344,8 @@ func (n *node) openMail(context.Context) (err error) {
 	if n.link != nil {
 		n.sharing = newSharing(n)
 		n.later(n.sharing.Close)
-		o.Steer, o.ShareLogin, o.MaildropElsewhere = n.sharing.For, n.sharing.tell, n.sharing.maildrop
+		o.Steer, o.ShareLogin, o.MaildropElsewhere, o.Unblock = n.sharing.For, n.sharing.tell, n.sharing.maildrop, n.unblockThere
+		o.Settle = n.settleThere
 	}
 	n.mail, err = mail.New(o)
 	if err != nil {

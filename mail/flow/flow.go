@@ -15,6 +15,7 @@ import (
 	"mailplusd/mail/model"
 	"mailplusd/mail/route"
 	"mailplusd/mail/sender"
+	"mailplusd/mail/tally"
 )
 
 // Phase is when a stage is asked.
@@ -79,7 +80,7 @@ type Envelope struct {
 	Settings  *model.Settings
 	Directory *directory.Picture
 	DNS       *check.DNS
-	Rates     *check.Counter                // messages of clients
+	Rates     *tally.Rate                   // messages of clients
 	Trace     func(stage string, v Verdict) // nil outside flow trace
 }
 

@@ -81,6 +81,26 @@ func (l *Login) Learn(e Event) {
 	}
 }
 
+// LearnLock takes over a lock-out that another node knows of, for the time of the policy at most.
+func (l *Login) LearnLock(k Lock) {
+	if _, _, ok := cutKey(k.Key); !ok || len(k.Key) > maxEventKey {
+		return
+	}
+	now := l.o.Now()
+	if latest := now.Add(l.o.Policy().LockTime); k.Until.After(latest) {
+		k.Until = latest
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f := l.fails[k.Key]
+	if f == nil {
+		f = l.fail(k.Key, now)
+	}
+	if k.Until.After(f.until) {
+		f.until, f.count = k.Until, 0
+	}
+}
+
 // tell does what happened here and has it told to others.
 func (l *Login) tell(e Event) {
 	l.Learn(e)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestEventsOfTwoNodes: a client that tries at both nodes has no more tries than at one.
@@ -84,4 +85,27 @@ func FuzzParseEvents(f *testing.F) {
 			t.Fatalf("%v, %v", again, err)
 		}
 	})
+}
+
+// TestLearnLock: a lock-out that another node knows of holds here, for the time of the policy at most.
+func TestLearnLock(t *testing.T) {
+	l, _, now := setup(t)
+	key := "anna " + away.String() + "/32"
+	l.LearnLock(Lock{"anna", now.Add(time.Hour)})
+	l.LearnLock(Lock{key, now.Add(1000 * time.Hour)})
+	if k := l.Locks(); len(k) != 1 || k[0].Key != key || k[0].Until.After(now.Add(l.o.Policy().LockTime)) {
+		t.Errorf("%v", k)
+	}
+	if err := try(l, "anna", "right-one", away, IMAP); !errors.Is(err, ErrLocked) {
+		t.Errorf("locked out at the other node, here %v", err)
+	}
+	l.LearnLock(Lock{key, now.Add(time.Second)}) // shorter than what is known
+	*now = now.Add(2 * time.Second)
+	if err := try(l, "anna", "right-one", away, IMAP); !errors.Is(err, ErrLocked) {
+		t.Error(err)
+	}
+	l.Unlock("anna")
+	if err := try(l, "anna", "right-one", away, IMAP); err != nil {
+		t.Error(err)
+	}
 }

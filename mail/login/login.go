@@ -281,19 +281,25 @@ func (l *Login) failed(key string) {
 		if f != nil {
 			l.order.Remove(f.at)
 		}
-		f = &failures{key: key, first: now}
-		f.at = l.order.PushBack(f)
-		l.fails[key] = f
-		for len(l.fails) > maxFails {
-			old := l.order.Remove(l.order.Front()).(*failures)
-			delete(l.fails, old.key)
-		}
+		f = l.fail(key, now)
 	}
 	if f.count++; f.count >= p.MaxFailures {
 		name, client, _ := cutKey(key)
 		f.until, f.count, f.first = now.Add(p.LockTime), 0, now
 		l.o.Logger.Warn("locked out", "account", name, "client", client, "until", f.until)
 	}
+}
+
+// fail begins to count the failures under a key.
+func (l *Login) fail(key string, now time.Time) *failures {
+	f := &failures{key: key, first: now}
+	f.at = l.order.PushBack(f)
+	l.fails[key] = f
+	for len(l.fails) > maxFails {
+		old := l.order.Remove(l.order.Front()).(*failures)
+		delete(l.fails, old.key)
+	}
+	return f
 }
 
 // succeeded forgets the failures under a key; it tells whether there were any.

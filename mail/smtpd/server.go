@@ -21,6 +21,7 @@ import (
 	"mailplusd/mail/maillog"
 	"mailplusd/mail/model"
 	"mailplusd/mail/store"
+	"mailplusd/mail/tally"
 
 	"github.com/emersion/go-smtp"
 )
@@ -43,7 +44,7 @@ type Server struct {
 	Login     *login.Login
 	Directory *directory.Directory
 	DNS       *check.DNS
-	Rates     *check.Counter
+	Rates     *tally.Rate
 	Settings  func() *model.Settings
 	Log       *slog.Logger
 	MailLog   maillog.Emitter

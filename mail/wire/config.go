@@ -17,6 +17,8 @@ type Config struct {
 	ImplicitTLS bool
 	Timeouts    Timeouts
 	Limits      Limits
+	// Clients holds the counts by client, for listeners that have them together; empty: its own.
+	Clients Clients
 	// Proxy says whether connections start with a PROXY header.
 	Proxy ProxyMode
 	// ProxyFrom are the addresses that may send a PROXY header.

@@ -245,7 +245,7 @@ func TestLimits(t *testing.T) {
 		t.Error(l.Len())
 	}
 
-	m := newLimiter(Limits{MaxConns: 3, PerMinute: 2, Exempt: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+	m := newLimiter(Limits{MaxConns: 3, PerMinute: 2, Exempt: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, Clients{})
 	now := time.Unix(6000, 0)
 	for i, tc := range []struct {
 		ip   string
@@ -267,7 +267,7 @@ func TestLimits(t *testing.T) {
 			m.leave(n)
 		}
 	}
-	m = newLimiter(Limits{Rate: 1, Burst: 2})
+	m = newLimiter(Limits{Rate: 1, Burst: 2}, Clients{})
 	ip := netip.MustParseAddr("192.0.2.1")
 	for i, want := range []Refusal{Accepted, Accepted, RefusedRate} {
 		if _, got := m.enter(ip, now); got != want {

@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"mailplusd/mail/tally"
 )
 
 // Steerer decides which sessions are served by another machine, and brings them there.
@@ -42,7 +44,7 @@ const maxOpening = 64
 
 // steer gives a counted connection away if it is to be served elsewhere; false: it is
 // still the listener's. The accept loop doesn't wait for the other machine.
-func (l *Listener) steer(c *Conn, network netip.Prefix) bool {
+func (l *Listener) steer(c *Conn, place tally.Place) bool {
 	s := l.cfg.Steer
 	if s == nil || !s.Choose(c.RemoteIP()) {
 		return false
@@ -61,7 +63,7 @@ func (l *Listener) steer(c *Conn, network netip.Prefix) bool {
 		<-l.opening
 		if err != nil {
 			l.cfg.log().Debug("session not handed over", "cid", c.id, "protocol", l.proto.Name(), "err", err)
-			l.enter(c, network)
+			l.enter(c, place)
 			l.wg.Done()
 			return
 		}
@@ -76,13 +78,13 @@ func (l *Listener) steer(c *Conn, network netip.Prefix) bool {
 			a.cut()
 		}
 		relay()
-		l.back(a, network)
+		l.back(a, place)
 	}()
 	return true
 }
 
-func (l *Listener) back(a *away, network netip.Prefix) {
-	l.lim.leave(network)
+func (l *Listener) back(a *away, place tally.Place) {
+	l.lim.leave(place)
 	l.mu.Lock()
 	delete(l.away, a)
 	l.settle()
@@ -126,8 +128,8 @@ func (l *Listener) Away() int {
 // is closed closes it and returns net.ErrClosed.
 func (l *Listener) Inject(raw net.Conn) error {
 	c := NewConn(raw, &l.cfg)
-	network := l.lim.add(c.RemoteIP())
-	if !l.enter(c, network) {
+	place := l.lim.add(c.RemoteIP())
+	if !l.enter(c, place) {
 		return net.ErrClosed
 	}
 	return nil

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"mailplusd/mail/tally"
 )
 
 // Protocol is what differs between SMTP, IMAP and POP3 at this level.
@@ -60,7 +62,7 @@ func Listen(network, addr string, cfg Config) (*Listener, error) {
 // NewListener puts the gate over an open listener, of socket activation for
 // instance, and starts accepting.
 func NewListener(ln net.Listener, cfg Config) *Listener {
-	l := &Listener{cfg: cfg, proto: cfg.Protocol, lim: newLimiter(cfg.Limits), ln: ln,
+	l := &Listener{cfg: cfg, proto: cfg.Protocol, lim: newLimiter(cfg.Limits, cfg.Clients), ln: ln,
 		ready: make(chan net.Conn), pend: make(chan struct{}, maxPending),
 		done: make(chan struct{}), conns: make(map[*Conn]struct{}),
 		opening: make(chan struct{}, maxOpening), away: make(map[*away]struct{})}
@@ -92,12 +94,6 @@ func (l *Listener) Addr() net.Addr {
 
 // SetLimits changes the limits for connections to come.
 func (l *Listener) SetLimits(lim Limits) { l.lim.set(lim) }
-
-// Blocks lists the networks that are refused for having made too many connections in a minute, and until when.
-func (l *Listener) Blocks() map[netip.Prefix]time.Time { return l.lim.blocks(time.Now()) }
-
-// Unblock lets the network of an address in again, and tells whether it was blocked.
-func (l *Listener) Unblock(ip netip.Addr) bool { return l.lim.unblock(ip.Unmap(), time.Now()) }
 
 // Pause refuses new connections with a word that tells clients to try again, or takes them again.
 func (l *Listener) Pause(on bool) { l.paused.Store(on) }
@@ -314,9 +310,9 @@ func (l *Listener) admit(raw net.Conn) {
 // count applies the limits and hands the connection to Accept.
 func (l *Listener) count(c *Conn) {
 	ip := c.RemoteIP()
-	net, why := netip.Prefix{}, RefusedPaused
+	place, why := tally.Place{}, RefusedPaused
 	if !l.paused.Load() {
-		net, why = l.lim.enter(ip, time.Now())
+		place, why = l.lim.enter(ip, time.Now())
 	}
 	if why != Accepted {
 		l.cfg.log().LogAttrs(context.Background(), slog.LevelInfo, "connection refused", slog.String("cid", c.id),
@@ -324,17 +320,17 @@ func (l *Listener) count(c *Conn) {
 		l.refuse(c, why)
 		return
 	}
-	if !l.steer(c, net) {
-		l.enter(c, net)
+	if !l.steer(c, place) {
+		l.enter(c, place)
 	}
 }
 
 // enter hands a counted connection to Accept; false: the listener is closed.
-func (l *Listener) enter(c *Conn, net netip.Prefix) bool {
+func (l *Listener) enter(c *Conn, place tally.Place) bool {
 	l.mu.Lock()
 	l.conns[c] = struct{}{}
 	l.mu.Unlock()
-	c.onClose = func() { l.gone(c, net) }
+	c.onClose = func() { l.gone(c, place) }
 	w := l.proto.Wrap(c)
 	select {
 	case l.ready <- w:
@@ -357,8 +353,8 @@ func (l *Listener) refuse(c *Conn, why Refusal) {
 	c.Abort(why.String())
 }
 
-func (l *Listener) gone(c *Conn, net netip.Prefix) {
-	l.lim.leave(net)
+func (l *Listener) gone(c *Conn, place tally.Place) {
+	l.lim.leave(place)
 	l.mu.Lock()
 	delete(l.conns, c)
 	l.settle()

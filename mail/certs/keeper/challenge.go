@@ -51,8 +51,14 @@ func (s *rowSolver) Present(ctx context.Context, c acme.Challenge) error {
 	return nil
 }
 
-// Wait has nothing to wait for.
-func (s *rowSolver) Wait(context.Context, acme.Challenge) error { return nil }
+// Wait lets the other node learn of the challenge and open its port: the name may lead there. One that
+// does not answer serves nobody.
+func (s *rowSolver) Wait(ctx context.Context, _ acme.Challenge) error {
+	if s.k.Settle != nil {
+		s.k.Settle(ctx)
+	}
+	return ctx.Err()
+}
 
 // CleanUp takes the challenge back.
 func (s *rowSolver) CleanUp(ctx context.Context, c acme.Challenge) error {

@@ -38,6 +38,8 @@ type Keeper struct {
 	Apply func()
 	// Serving tells whether the node listens on a port, or why it can't.
 	Serving func(port int) (bool, error)
+	// Settle waits until the other node has done what follows from the changes so far; nil: there is none.
+	Settle func(context.Context)
 
 	loading sync.Mutex
 	loaded  loadedOf

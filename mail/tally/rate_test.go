@@ -1,4 +1,4 @@
-package check
+package tally
 
 import (
 	"net/netip"
@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// TestCounter: over the limit a client is out for one minute, and nobody else is.
-func TestCounter(t *testing.T) {
-	var c Counter
+// TestRate: over the limit a client is out for one minute, and nobody else is.
+func TestRate(t *testing.T) {
+	var c Rate
 	now := time.Unix(1e9, 0)
 	a, b, six, seven := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("::ffff:192.0.2.2"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
 	for i := range 3 {
@@ -34,10 +34,10 @@ func TestCounter(t *testing.T) {
 	if c.Take(seven, 1, now) || !c.Unblock(six, now) || c.Unblock(six, now) || !c.Take(seven, 1, now) {
 		t.Error("addresses of one IPv6 network count apart, or a block can't be lifted")
 	}
-	for i := range maxCache + 10 {
+	for i := range maxClients + 10 {
 		c.Take(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 0, now)
 	}
-	if len(c.m) > maxCache {
+	if len(c.m) > maxClients {
 		t.Errorf("%d clients are counted", len(c.m))
 	}
 }
