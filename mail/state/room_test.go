@@ -43,7 +43,7 @@ func TestMailboxLimit(t *testing.T) {
 		"RENAME INBOX": func(i int) Operation { return MailboxRename{Mailbox: inbox, Name: fmt.Sprint("in", i)} },
 		"RENAME below": func(i int) Operation { return MailboxRename{Mailbox: moved, Name: fmt.Sprintf("r%d/x", i)} },
 		"CREATE deep":  func(i int) Operation { return MailboxCreate{Account: 1, Name: fmt.Sprintf("c%d/d/e/f", i)} },
-		"CREATE":       func(i int) Operation { return MailboxCreate{Account: 1, Name: fmt.Sprint("c", i)} },
+		"CREATE":       func(i int) Operation { return MailboxCreate{Account: 1, Name: fmt.Sprint("flat", i)} },
 	} {
 		var last error
 		for i := range 50 {
