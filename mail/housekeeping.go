@@ -25,7 +25,7 @@ func (s *Server) houseKeeping() {
 				failed string
 				do     func(context.Context, time.Time) error
 			}{
-				{"recovered mail not removed", s.EmptyRecovered}, {"expunged mail not purged", s.PurgeExpunged}, {"unused bodies not removed", s.CollectBodies}, {"admin log not trimmed", s.TrimAdminLog}, {"old MTA-STS policies not removed", s.TrimSTSPolicies}, {"ended sessions not removed", s.TrimSessions},
+				{"recovered mail not removed", s.EmptyRecovered}, {"old junk mail not removed", s.PurgeJunk}, {"expunged mail not purged", s.PurgeExpunged}, {"unused bodies not removed", s.CollectBodies}, {"admin log not trimmed", s.TrimAdminLog}, {"old MTA-STS policies not removed", s.TrimSTSPolicies}, {"ended sessions not removed", s.TrimSessions},
 			} {
 				if err := work.do(s.ctx, time.Now()); err != nil && s.ctx.Err() == nil {
 					s.log.Error(work.failed, "err", err)
@@ -102,25 +102,43 @@ func (s *Server) EmptyRecovered(ctx context.Context, now time.Time) error {
 	if !s.leading() {
 		return nil
 	}
-	boxes, err := s.State.MailboxesNamed(state.RecoveredMailbox)
+	return s.expungeBefore(ctx, now.AddDate(0, 0, -state.RecoveredDays), func(m *model.Mailbox) bool { return m.Name == state.RecoveredMailbox })
+}
+
+// PurgeJunk expunges what came into a Junk mailbox longer ago than storage.junk-days, once a day. A
+// message counts from the day on which it was filed there, not from its date.
+func (s *Server) PurgeJunk(ctx context.Context, now time.Time) error {
+	days := s.State.Current().Storage.JunkDays
+	if !s.leading() || days == 0 || now.Before(s.junkPurged.Add(24*time.Hour)) && !now.Before(s.junkPurged) {
+		return nil
+	}
+	if err := s.expungeBefore(ctx, now.AddDate(0, 0, -days), func(m *model.Mailbox) bool { return m.Use == model.UseJunk }); err != nil {
+		return err
+	}
+	s.junkPurged = now
+	return nil
+}
+
+// expungeBefore expunges what came into some mailboxes before a time, in entries of bounded size.
+func (s *Server) expungeBefore(ctx context.Context, before time.Time, fits func(*model.Mailbox) bool) error {
+	boxes, err := s.State.MailboxesWhere(fits)
 	if err != nil {
 		return err
 	}
-	before := now.AddDate(0, 0, -state.RecoveredDays).Unix()
 	const batch = 500
 	for _, box := range boxes {
 		var old []model.UID
 		if _, err := s.State.View(box.ID, 1, ^model.UID(0), func(m *model.MessageState) bool {
-			if m.SaveDate < before {
+			if m.SaveDate < before.Unix() {
 				old = append(old, m.UID)
 			}
 			return true
-		}); err != nil {
+		}); err != nil && !errors.Is(err, state.ErrNotFound) { // deleted meanwhile
 			return err
 		}
 		for len(old) > 0 {
 			n := min(batch, len(old))
-			if _, err := s.Store.Expunge(ctx, state.Expunge{Mailbox: box.ID, UIDs: old[:n]}); err != nil {
+			if _, err := s.Store.Expunge(ctx, state.Expunge{Mailbox: box.ID, UIDs: old[:n]}); err != nil && !errors.Is(err, state.ErrNotFound) {
 				return err
 			}
 			old = old[n:]

@@ -134,7 +134,7 @@ func TestEmptyRecovered(t *testing.T) {
 	}
 	count := func(name string) (n uint32) {
 		t.Helper()
-		boxes, err := st.MailboxesNamed(name)
+		boxes, err := st.MailboxesWhere(func(m *model.Mailbox) bool { return m.Name == name })
 		if err != nil || len(boxes) != 2 {
 			t.Fatal(boxes, err)
 		}
@@ -155,5 +155,88 @@ func TestEmptyRecovered(t *testing.T) {
 	}
 	if count("Other") != 2 {
 		t.Error("other mail was removed")
+	}
+}
+
+// What lies in a Junk mailbox, whatever its name, goes 30 days after it was filed there, be the
+// message as old as it may; other mail stays. Once a day, by the node that acts.
+// covers: I.18 R9.09 R9.10
+func TestPurgeJunk(t *testing.T) {
+	st, log := statetest.Open(t)
+	leads := true
+	s := &Server{State: st, Store: store.New(st, nil), leading: func() bool { return leads }, log: slog.New(slog.DiscardHandler)}
+	ctx := context.Background()
+	boxes := map[string]model.MailboxID{}
+	for name, use := range map[string]model.SpecialUse{"Verdacht": model.UseJunk, "Junk of mine": "", "INBOX": model.UseInbox} {
+		if err := st.Do(ctx, []state.Operation{state.MailboxCreate{Account: 1, Name: name, Use: use}}); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if boxes[name], err = st.MailboxID(1, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill := func(n int) {
+		t.Helper()
+		for _, box := range boxes {
+			items := make([]state.AppendItem, n)
+			for i := range items {
+				items[i] = state.AppendItem{Body: model.BodyID{1}, Size: 1, Date: 1}
+			}
+			if err := st.Do(ctx, []state.Operation{state.Append{Mailbox: box, Items: items}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	check := func(what string, days, junk int) {
+		t.Helper()
+		if err := s.PurgeJunk(ctx, time.Now().AddDate(0, 0, days)); err != nil {
+			t.Fatal(err)
+		}
+		for name, box := range boxes {
+			m, err := st.Mailbox(box)
+			want := 1200
+			if name == "Verdacht" {
+				want = junk
+			}
+			if err != nil || int(m.Messages) != want {
+				t.Errorf("%s: %s has %d messages, want %d: %v", what, name, m.Messages, want, err)
+			}
+		}
+	}
+	set := func(days string) {
+		t.Helper()
+		if err := st.ChangeSettings(ctx, func(m *model.Settings) error { return m.Set("storage.junk-days", days) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill(1200)
+	check("after 29 days", 29, 1200)
+	leads = false
+	check("after 31 days, the other node acts", 31, 1200)
+	leads = true
+	before := len(log.Entries)
+	check("after 31 days", 31, 0)
+	if n := len(log.Entries) - before; n != 3 {
+		t.Errorf("%d entries for 1200 messages", n)
+	}
+	for name, box := range boxes { // what is expunged can be given back for a time
+		if m, _ := st.Mailbox(box); (name == "Verdacht") != (m.Kept == 1200) {
+			t.Errorf("%s keeps %d", name, m.Kept)
+		}
+	}
+	set("0")
+	s.junkPurged = time.Time{}
+	if err := st.Do(ctx, []state.Operation{state.Append{Mailbox: boxes["Verdacht"], Items: []state.AppendItem{{Body: model.BodyID{1}, Size: 1, Date: 1}}}}); err != nil {
+		t.Fatal(err)
+	}
+	check("for ever", 3000, 1)
+	set("2")
+	check("after a day", 1, 1)
+	check("again on the same day", 1, 1)
+	check("after two days, within a day of the last run", 2, 1)
+	check("after three", 3, 0)
+	if err := st.ChangeSettings(ctx, func(m *model.Settings) error { return m.Set("storage.junk-days", "-1") }); err == nil {
+		t.Error("-1 days are taken")
 	}
 }

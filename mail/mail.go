@@ -106,6 +106,8 @@ type Server struct {
 	ctx        context.Context
 	cancel     context.CancelFunc
 	wg         sync.WaitGroup
+
+	junkPurged time.Time // when PurgeJunk ran last; houseKeeping's alone
 }
 
 // New puts the server together; Start opens it to the world.

@@ -140,6 +140,7 @@ type Network struct {
 type Storage struct {
 	KeepHours    int `cbor:"keep" key:"keep-removed" unit:"hours" min:"0" max:"8760" help:"how long a body without references stays on disk"`
 	ExpungedDays int `cbor:"expunged" key:"keep-expunged" unit:"days" min:"0" max:"3650" help:"how long expunged mail can be given back; 0: not at all"`
+	JunkDays     int `cbor:"junk" key:"junk-days" unit:"days" min:"0" max:"3650" help:"how long mail stays in Junk mailboxes, from the day it was filed there; 0: for ever"`
 	CompactRatio int `cbor:"ratio" key:"compact-ratio" unit:"percent" min:"5" max:"95" help:"dead share of a segment at which it is compacted"`
 }
 
@@ -177,7 +178,7 @@ func DefaultSettings() Settings {
 		Certs:   DefaultCerts(),
 		Login:   Login{MaxFailures: 10, WindowMinutes: 15, LockMinutes: 15, MinPassword: 8},
 		Network: Network{DNSSEC: "loopback", NTP: []string{"pool.ntp.org"}, BlockLists: []string{"zen.spamhaus.org", "bl.spamcop.net"}},
-		Storage: Storage{KeepHours: 24, ExpungedDays: 14, CompactRatio: 40},
+		Storage: Storage{KeepHours: 24, ExpungedDays: 14, JunkDays: 30, CompactRatio: 40},
 		FTS:     FTS{CPU: 25},
 		Log:     Log{AdminDays: 730},
 	}

@@ -12,8 +12,8 @@ import (
 // needles that very many words contain. Each word is its number in the dictionary, as a varint,
 // above the codes that say where texts begin.
 const (
-	codeBegin   = 0           // plus the column: a text begins
-	codeGoOn    = columns     // plus the column: the text goes on in another column (the value behind the name of a field)
+	codeBegin   = 0               // plus the column: a text begins
+	codeGoOn    = columns         // plus the column: the text goes on in another column (the value behind the name of a field)
 	codeUnknown = 2 * columns     // a word that is not in the dictionary
 	codeWide    = codeUnknown + 1 // one of wide characters and punctuation only
 	codeWord    = codeWide + 1

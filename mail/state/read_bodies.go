@@ -47,8 +47,8 @@ func (s *State) KnowsBody(id model.BodyID) (bool, error) {
 	return true, closer.Close()
 }
 
-// MailboxesNamed lists the mailboxes of a name, of all accounts.
-func (s *State) MailboxesNamed(name string) (out []model.Mailbox, err error) {
+// MailboxesWhere lists the mailboxes, of all accounts, that fit.
+func (s *State) MailboxesWhere(fits func(*model.Mailbox) bool) (out []model.Mailbox, err error) {
 	boxes, err := s.mailboxNumbers()
 	if err != nil {
 		return nil, err
@@ -61,7 +61,7 @@ func (s *State) MailboxesNamed(name string) (out []model.Mailbox, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if m.Name == name {
+		if fits(&m) {
 			out = append(out, m)
 		}
 	}
