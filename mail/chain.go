@@ -20,6 +20,8 @@ var Chain = flow.Chain{
 		Help: "more messages within a minute than one client may send, when set; 450 4.7.1 for a minute"},
 	{Name: "declared-size", Phase: flow.Mail, For: flow.In | flow.Out, Check: declaredSize,
 		Help: "SIZE= above the limit; 552 5.3.4 (RFC 1870)"},
+	{Name: "daily-limit", Phase: flow.Mail, For: flow.Out, Check: dailyLimit,
+		Help: "who has logged in has sent as many messages or octets as he may in a day; 452 4.7.1 until midnight, 552 5.3.4 for more than a whole day's"},
 	{Name: "sender-rights", Phase: flow.Mail, For: flow.Out, Check: senderRights,
 		Help: "the sender address must belong to the login, when set; 553 5.7.1"},
 	{Name: "client-name", Phase: flow.Rcpt, For: flow.In, Check: clientName,
@@ -34,12 +36,16 @@ var Chain = flow.Chain{
 		Help: "finds accounts, aliases, remote addresses and rewritten senders (SRS, for bounces only: 550 5.7.1); unknown here: 550 5.1.1"},
 	{Name: "relay", Phase: flow.Rcpt, For: flow.In, Check: relay,
 		Help: "other servers' recipients only for who has logged in or is trusted; 550 5.7.1"},
+	{Name: "internal-only", Phase: flow.Rcpt, For: flow.Out, Check: internalOnly,
+		Help: "other servers' recipients of a user whose policy lets him write to hosted domains only; 550 5.7.1"},
 	{Name: "recipient-excess", Phase: flow.Data, For: flow.In | flow.Out, Check: recipientExcess,
 		Help: "a message that had too many recipients is refused whole; 550 5.5.3"},
 	{Name: "structure", Phase: flow.Data, For: flow.In | flow.Out, Check: structure,
 		Help: "header, parts and nesting within their limits; 554 5.6.0"},
 	{Name: "hops", Phase: flow.Data, For: flow.In | flow.Out, Check: hops,
 		Help: "more Received fields than allowed: a loop; 554 5.4.6"},
+	{Name: "attachment-size", Phase: flow.Data, For: flow.In | flow.Out, Check: attachmentSize,
+		Help: "an attachment that is larger than the sender's policy or domain allows, of mail from outside the recipient's domain; 552 5.3.4"},
 	{Name: "auto-bcc", Phase: flow.Commit, For: flow.Any, Check: autoBCC,
 		Help: "adds the blind copies that rules of the domains ask for"},
 	{Name: "auto-forward", Phase: flow.Commit, For: flow.Any, Check: autoForward,
@@ -51,7 +57,7 @@ var Chain = flow.Chain{
 }
 
 func declaredSize(_ context.Context, e *flow.Envelope, _ *flow.Recipient) flow.Verdict {
-	if limit := int64(e.Settings.Delivery.MaxSizeMB) << 20; e.Declared > limit {
+	if limit := e.MaxSize(); e.Declared > limit {
 		return flow.Refuse(552, 5, 3, 4, fmt.Sprintf("Message is larger than %d MB", limit>>20), fmt.Sprintf("SIZE=%d", e.Declared))
 	}
 	return flow.Verdict{}

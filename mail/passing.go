@@ -38,7 +38,7 @@ func autoBCC(_ context.Context, e *flow.Envelope, _ *flow.Recipient) flow.Verdic
 
 // autoForward spreads the message to those who get it in the end (I.15, I.31).
 func autoForward(_ context.Context, e *flow.Envelope, _ *flow.Recipient) flow.Verdict {
-	e.Way = route.Spread(e.Directory, append(commit.Receivers(e), e.Copies...), commit.DeliveredTo(&e.Facts.Header))
+	e.Way = route.Spread(e.Directory, append(commit.Receivers(e), e.Copies...), commit.DeliveredTo(&e.Facts.Header), e.MayPassOn)
 	var said []string
 	for i := range e.Way.Local {
 		l := &e.Way.Local[i]

@@ -17,6 +17,10 @@ type PolicyRow struct {
 	POP3LANOnly        bool     `json:"pop3_lan_only" col:"POP3 LAN ONLY"`
 	FTS                bool     `json:"fts" col:"FTS"`
 	DisableAutoForward string   `json:"disable_auto_forward" col:"NO AUTO-FORWARD"`
+	DailyCount         string   `json:"daily_count" col:"MESSAGES A DAY,wide"`
+	DailyMB            string   `json:"daily_mb" col:"MB A DAY,wide"`
+	AttachmentMB       string   `json:"attachment_mb" col:"ATTACHMENT MB,wide"`
+	InternalOnly       bool     `json:"internal_only" col:"INTERNAL ONLY,wide"`
 	Targets            string   `json:"targets" col:"TARGETS"`
 	Users              []string `json:"users"`
 	Groups             []string `json:"groups"`
@@ -35,12 +39,26 @@ type PolicyAddIn struct {
 	POP3LANOnly        *bool    `json:"pop3_lan_only" flag:"pop3-lan-only" help:"may log in to POP3 from the local network only"`
 	FTS                *bool    `json:"fts" flag:"fts" help:"index the mail for full-text search, when the service is on; off removes the indexes"`
 	DisableAutoForward *string  `json:"disable_auto_forward" flag:"disable-auto-forward" enum:"on,off,inherit" help:"let nobody have his mail forwarded automatically; inherit: as the domain says"`
+	DailyCount         *string  `json:"daily_count" flag:"daily-count" help:"messages that he may send a day, off or inherit; 0: no limit; inherit: as the domain says"`
+	DailyMB            *string  `json:"daily_mb" flag:"daily-mb" help:"MB that he may send a day, off or inherit; 0: no limit; inherit: as the domain says"`
+	AttachmentMB       *string  `json:"attachment_mb" flag:"attachment-mb" help:"size of one attachment that he sends in MB, off or inherit; inherit: as the domain says"`
+	InternalOnly       *bool    `json:"internal_only" flag:"internal-only" help:"may write to addresses of hosted domains only"`
 }
 
 // Validate checks what needs no state.
 func (in *PolicyAddIn) Validate() error {
 	p := model.DefaultPolicy()
 	p.Name = in.Name
+	return validateLimits(p, in.DailyCount, in.DailyMB, in.AttachmentMB)
+}
+
+// validateLimits checks a policy with limits as they were typed.
+func validateLimits(p *model.Policy, count, mb, attachment *string) error {
+	for to, text := range map[*model.Limit]*string{&p.DailyCount: count, &p.DailyMB: mb, &p.AttachmentMB: attachment} {
+		if text != nil {
+			*to = model.Limit(*text)
+		}
+	}
 	return p.Validate()
 }
 
@@ -66,7 +84,24 @@ type PolicySetIn struct {
 	POP3LANOnly        *bool   `json:"pop3_lan_only" flag:"pop3-lan-only" help:"may log in to POP3 from the local network only"`
 	FTS                *bool   `json:"fts" flag:"fts" help:"index the mail for full-text search, when the service is on; off removes the indexes"`
 	DisableAutoForward *string `json:"disable_auto_forward" flag:"disable-auto-forward" enum:"on,off,inherit" help:"let nobody have his mail forwarded automatically; inherit: as the domain says"`
+	DailyCount         *string `json:"daily_count" flag:"daily-count" help:"messages that he may send a day, off or inherit; 0: no limit; inherit: as the domain says"`
+	DailyMB            *string `json:"daily_mb" flag:"daily-mb" help:"MB that he may send a day, off or inherit; 0: no limit; inherit: as the domain says"`
+	AttachmentMB       *string `json:"attachment_mb" flag:"attachment-mb" help:"size of one attachment that he sends in MB, off or inherit; inherit: as the domain says"`
+	InternalOnly       *bool   `json:"internal_only" flag:"internal-only" help:"may write to addresses of hosted domains only"`
 	Rename             *string `json:"rename" flag:"rename" help:"new name"`
+}
+
+// Validate checks what needs no state.
+func (in *PolicySetIn) Validate() error {
+	p := model.DefaultPolicy()
+	p.Name = "any"
+	return validateLimits(p, in.DailyCount, in.DailyMB, in.AttachmentMB)
+}
+
+// PolicyEffectiveIn names a user, and where he sends from.
+type PolicyEffectiveIn struct {
+	Name string `json:"name" arg:"1" complete:"user" help:"login name"`
+	From string `json:"from" flag:"from" help:"address that he sends from, whose domain may decide; default: his main address"`
 }
 
 // PolicyMoveIn puts policies at another place of the order, all at once.
@@ -128,7 +163,7 @@ type EffectiveRow struct {
 	Change    string `json:"change" col:"CHANGED WITH"`
 }
 
-// Policies (R5.32 to R5.58, R5.84 to R5.100).
+// Policies (R5.32 to R5.100).
 var (
 	PolicyAdd = op.New[PolicyAddIn, PolicyRow]("policy add", op.Spec{Summary: "add a policy, after the others and before the default one", Effect: op.Create,
 		Help: "What is not given is as in the default policy.", Examples: []string{"mpctl policy add interns --group interns --pop3 off --imap-lan-only on"}})
@@ -142,6 +177,6 @@ var (
 	PolicyTargetAdd    = op.New[PolicyTargetIn, PolicyRow]("policy target add", op.Spec{Summary: "let a policy be for users or groups", Effect: op.Update, Examples: []string{"mpctl policy target add interns carol --group summer"}})
 	PolicyTargetDelete = op.New[PolicyTargetIn, PolicyRow]("policy target delete", op.Spec{Summary: "let a policy no longer be for users or groups", Effect: op.Update})
 	PolicyTargetList   = op.New[PolicyTargetListIn, []PolicyTargetRow]("policy target list", op.Spec{Summary: "list the users that a policy names, those of its groups too", Effect: op.Read})
-	PolicyEffective    = op.New[UserIn, []EffectiveRow]("policy effective", op.Spec{Summary: "show what a user may do, and what decides about it", Effect: op.Read,
-		Help: "The service decides first, then the user's own settings (mpctl user set), then the policy: each of them can only take away."})
+	PolicyEffective    = op.New[PolicyEffectiveIn, []EffectiveRow]("policy effective", op.Spec{Summary: "show what a user may do, and what decides about it", Effect: op.Read,
+		Help: "Of services, the service decides first, then the user's own settings (mpctl user set), then the policy: each of them can only take away. Of what he may send, the policy decides, what it leaves open the domain of the address that he sends from, then the system; and the system's limit on the size of a message always holds."})
 )

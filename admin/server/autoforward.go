@@ -146,7 +146,7 @@ func checkForward(tx *state.Tx, user string, f *model.AutoForward) (warnings []s
 			return nil, refused(to+" is "+user+"'s own address", "mpctl user forward delete "+user)
 		}
 	}
-	way := routing.Spread(pic, []routing.Receiver{{Address: a.MainAddress(), Resolved: routing.Resolved{Targets: []routing.Target{{Account: a, Address: a.MainAddress()}}, Local: true}}}, nil)
+	way := routing.Spread(pic, []routing.Receiver{{Address: a.MainAddress(), Resolved: routing.Resolved{Targets: []routing.Target{{Account: a, Address: a.MainAddress()}}, Local: true}}}, nil, nil)
 	for _, l := range way.Local {
 		if l.Why != "" {
 			warnings = append(warnings, "mail of "+l.Account.Name+" is kept: "+l.Why)

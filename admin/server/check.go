@@ -259,6 +259,11 @@ func (s *Server) checkConfig(context.Context, *Call, *op.None) ([]api.Finding, e
 		for _, x := range needsAuth(&set.Delivery) {
 			f.add("warning", "config", x, "mpctl delivery auth set --enable on", "is inactive while delivery.auth is off")
 		}
+		if pic, err := s.mail.Directory.Now(); err == nil {
+			for _, x := range dailyLimits(pic) {
+				f.add("warning", "config", x, "mpctl delivery auth set --enable on", "are inactive while delivery.auth is off")
+			}
+		}
 	} else if d := set.Delivery; d.SenderMatch && !d.SkipTrusted && len(s.trustedNetworks()) > 0 {
 		f.add("warning", "config", "delivery.sender-match", "mpctl delivery auth set --skip-match-trusted on", "is on: mail from trusted networks (%s) whose sender belongs to no login is refused", strings.Join(s.trustedNetworks(), ", "))
 	}

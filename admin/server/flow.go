@@ -50,7 +50,7 @@ func (s *Server) flowTrace(ctx context.Context, _ *Call, in *api.FlowTraceIn) ([
 	}
 	e := &flow.Envelope{
 		ID: smtpd.NewID(), Direction: flow.In, Listener: "smtp", Client: ip, Helo: "trace", Proto: "ESMTP", At: time.Now(), Settings: set, Directory: pic, DNS: s.mail.DNS, Rates: s.mail.MessageRate(),
-		Local: s.mail.IsLocal(ip), Trusted: pic.Trusts(ip), Body: []byte(in.Text),
+		Local: s.mail.IsLocal(ip), Trusted: pic.Trusts(ip), Body: []byte(in.Text), Size: int64(len(in.Text)), Usage: s.mail.State.Usage,
 	}
 	if in.From != "" {
 		if e.From, err = message.ParseMailbox(in.From, true); err != nil {

@@ -19,7 +19,8 @@ import (
 func policyRow(pic *directory.Picture, p *model.Policy, names bool) api.PolicyRow {
 	row := api.PolicyRow{
 		Name: p.Name, Colour: p.Colour, IMAP: p.IMAP, IMAPLANOnly: p.IMAPLANOnly, POP3: p.POP3, POP3LANOnly: p.POP3LANOnly, FTS: p.FTS,
-		DisableAutoForward: p.DisableAutoForward, Users: p.Users, Groups: p.Groups, Created: stamp(p.Created),
+		DisableAutoForward: p.DisableAutoForward, InternalOnly: p.InternalOnly, DailyCount: limitWord(p.DailyCount, model.PolicyInherit),
+		DailyMB: limitWord(p.DailyMB, model.PolicyInherit), AttachmentMB: limitWord(p.AttachmentMB, model.PolicyInherit), Users: p.Users, Groups: p.Groups, Created: stamp(p.Created),
 	}
 	row.Order = slices.IndexFunc(pic.Policies, func(o *model.Policy) bool { return o.Name == p.Name }) + 1
 	for _, a := range pic.Users {
@@ -120,6 +121,12 @@ func (s *Server) warnServices(c *Call, in *api.PolicySetIn, row *api.PolicyRow) 
 	if (in.POP3 != nil || in.POP3LANOnly != nil) && !set.Services.POP3.Enabled {
 		c.Warn("POP3 is off for everybody, whatever a policy says: mpctl service pop3 set --enable on")
 	}
+	if (in.DailyCount != nil || in.DailyMB != nil) && countsDaily(model.Limit(row.DailyCount), model.Limit(row.DailyMB)) && !set.Delivery.AuthEnabled { // R5.67, R5.75
+		c.Warn("%s", dailyNeedsAuth)
+	}
+	if n, _ := model.Limit(row.AttachmentMB).Value(); in.AttachmentMB != nil && n > int64(set.Delivery.MaxSizeMB) {
+		c.Warn("messages are limited to %d MB by the system, with their attachments: mpctl delivery general set --max-size %d", set.Delivery.MaxSizeMB, n)
+	}
 	switch {
 	case in.FTS == nil:
 	case !set.FTS.Enabled:
@@ -138,10 +145,15 @@ func setPolicy(p *model.Policy, in *api.PolicySetIn) {
 	assign(&p.POP3LANOnly, in.POP3LANOnly)
 	assign(&p.FTS, in.FTS)
 	assign(&p.DisableAutoForward, in.DisableAutoForward)
+	assign(&p.DailyCount, (*model.Limit)(in.DailyCount))
+	assign(&p.DailyMB, (*model.Limit)(in.DailyMB))
+	assign(&p.AttachmentMB, (*model.Limit)(in.AttachmentMB))
+	assign(&p.InternalOnly, in.InternalOnly)
 }
 
 func (s *Server) policyAdd(ctx context.Context, c *Call, in *api.PolicyAddIn) (api.PolicyRow, error) {
-	set := &api.PolicySetIn{IMAP: in.IMAP, IMAPLANOnly: in.IMAPLANOnly, POP3: in.POP3, POP3LANOnly: in.POP3LANOnly, FTS: in.FTS, DisableAutoForward: in.DisableAutoForward}
+	set := &api.PolicySetIn{IMAP: in.IMAP, IMAPLANOnly: in.IMAPLANOnly, POP3: in.POP3, POP3LANOnly: in.POP3LANOnly, FTS: in.FTS, DisableAutoForward: in.DisableAutoForward,
+		DailyCount: in.DailyCount, DailyMB: in.DailyMB, AttachmentMB: in.AttachmentMB, InternalOnly: in.InternalOnly}
 	if in.Colour != "" {
 		set.Colour = &in.Colour
 	}

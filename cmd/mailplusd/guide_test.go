@@ -154,6 +154,13 @@ var guidePages = map[string]func(t *testing.T, d *process, page string){
 		runGuide(t, d, page, t.TempDir(), nil, nil)
 		d.wantsOrder("owner default")
 	},
+	"limits.md": func(t *testing.T, d *process, page string) {
+		d.carol(t)
+		runGuide(t, d, page, t.TempDir(), nil, nil)
+		if got := d.decided("daily-count", "carol"); got != "5000 by policy newsletter" {
+			t.Errorf("at the end: %s", got)
+		}
+	},
 	"ldap.md": func(t *testing.T, d *process, page string) {
 		s := ldaptest.Start(t, []string{"anna", "ben"}, ldaptest.Group("mailadmins", ldaptest.DN("ben")))
 		dir := fixtures(t, map[string]string{"ca.pem": s.CA, "ldap.pw": ldaptest.Password, "anna.pw": ldaptest.Password})

@@ -35,9 +35,10 @@ type Committer struct {
 }
 
 // Commit stores the message of an envelope. sp is used up, whatever the outcome. with is
-// applied in the same entry. The error is store.ErrNoSpace, store.ErrUnavailable or a refusal.
+// applied in the same entry. The error is store.ErrNoSpace, store.ErrUnavailable or a refusal;
+// state.OverLimit when who has logged in has sent as much as he may today.
 func (c *Committer) Commit(ctx context.Context, e *flow.Envelope, sp *segment.Spool, use model.SpecialUse, with ...state.Operation) (state.Delivered, error) {
-	e.Use = use
+	e.Use, e.Size = use, sp.Size()
 	if v := c.Chain.Run(ctx, flow.Commit, e, nil); v.Action != flow.Pass {
 		sp.Abort()
 		return state.Delivered{}, fmt.Errorf("%w: %s", store.ErrUnavailable, v)
@@ -63,12 +64,18 @@ func (c *Committer) Commit(ctx context.Context, e *flow.Envelope, sp *segment.Sp
 	if err != nil {
 		return state.Delivered{}, err
 	}
-	ops := c.operations(e, &plan, body, size, meta)
-	ops[0].Same = same
 	replies := c.replies(ctx, e)
-	out, err := c.apply(ctx, ops, replies, notice, with)
-	if err != nil {
-		return out, err
+	var out state.Delivered
+	for {
+		ops := c.operations(e, &plan, body, size, meta)
+		ops[0].Same = same
+		if out, err = c.apply(ctx, ops, replies, notice, append(sent(e), with...)); err == nil {
+			break
+		}
+		if !holdForwards(e, err) {
+			return out, err
+		}
+		plan = MakePlan(e, use)
 	}
 	for _, why := range plan.Why {
 		c.Slog.Info("not as it is set", "id", e.ID, "why", why)
@@ -103,7 +110,7 @@ func (c *Committer) apply(ctx context.Context, deliver []state.Deliver, replies 
 			}
 		}
 		err := c.Store.Do(state.Unread(ctx), all, out...)
-		if err == nil || errors.Is(err, store.ErrUnavailable) {
+		if err == nil || errors.Is(err, store.ErrUnavailable) || errors.Is(err, state.ErrOver) {
 			return first, err
 		}
 		c.Slog.Error("automatic replies and notices refused", "err", err)

@@ -32,7 +32,7 @@ type Queued struct {
 func MakePlan(e *flow.Envelope, use model.SpecialUse) Plan {
 	way := e.Way
 	if way == nil {
-		way = route.Spread(e.Directory, Receivers(e), nil)
+		way = route.Spread(e.Directory, Receivers(e), nil, nil)
 	}
 	p := Plan{Lines: way.Lines}
 	for _, l := range way.Local {

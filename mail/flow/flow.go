@@ -69,6 +69,7 @@ type Envelope struct {
 	Excess   bool // recipients beyond the limit were offered: the message is refused whole
 
 	Body  []byte             // as it was received, before trace headers are put in front
+	Size  int64              // of it, in octets; known from Commit on
 	Facts Facts              // known from Data on
 	Use   model.SpecialUse   // mailbox of local deliveries: Inbox, or Junk by verdict
 	Sign  []sender.Signature // to put in front of it
@@ -76,6 +77,9 @@ type Envelope struct {
 	Copies  []route.Receiver   // blind copies by rules; known from Commit on
 	Way     *route.Way         // who gets it, here and elsewhere; known from Commit on
 	Replies []*model.AutoReply // of accounts whose absence answers it
+
+	Usage func(model.AccountID) (model.Usage, error) // what an account has sent, as far as this node knows; nil: nothing is counted
+	Spent map[model.AccountID]bool                   // accounts whose forwards are not followed: they have sent as much as they may today
 
 	Settings  *model.Settings
 	Directory *directory.Picture

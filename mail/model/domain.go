@@ -15,7 +15,8 @@ type Domain struct {
 	CatchAll    string   `cbor:"catchall,omitempty" json:"catchall"` // user who gets mail for unknown addresses
 	Created     int64    `cbor:"created" json:"created"`
 
-	STS DomainSTS `cbor:"sts,omitempty" json:"sts"`
+	STS    DomainSTS    `cbor:"sts,omitempty" json:"sts"`
+	Limits DomainLimits `cbor:"limits,omitempty" json:"limits"`
 }
 
 // DefaultFormat makes the user name the local part.
@@ -57,6 +58,9 @@ func (d *Domain) Validate() error {
 		}
 	}
 	if err := d.STS.Validate(); err != nil {
+		return err
+	}
+	if err := d.Limits.Validate(); err != nil {
 		return err
 	}
 	return ValidateFormat(d.Format)

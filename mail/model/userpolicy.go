@@ -16,6 +16,10 @@ type Policy struct {
 	POP3LANOnly        bool     `cbor:"pop3lan" json:"pop3_lan_only"`
 	FTS                bool     `cbor:"fts" json:"fts"`                              // his mail is indexed
 	DisableAutoForward string   `cbor:"nofwd,omitempty" json:"disable_auto_forward"` // on, off or inherit
+	DailyCount         Limit    `cbor:"count,omitempty" json:"daily_count"`          // messages that he may send a day
+	DailyMB            Limit    `cbor:"mb,omitempty" json:"daily_mb"`                // their size together
+	AttachmentMB       Limit    `cbor:"att,omitempty" json:"attachment_mb"`          // size of one attachment
+	InternalOnly       bool     `cbor:"inside,omitempty" json:"internal_only"`       // he may send to hosted domains only
 	Created            int64    `cbor:"created" json:"created"`
 }
 
@@ -36,7 +40,10 @@ const (
 
 // DefaultPolicy makes the policy of everybody whom no other one names (R5.54).
 func DefaultPolicy() *Policy {
-	return &Policy{Name: DefaultPolicyName, Colour: "none", IMAP: true, POP3: true, FTS: true, DisableAutoForward: PolicyInherit}
+	return &Policy{
+		Name: DefaultPolicyName, Colour: "none", IMAP: true, POP3: true, FTS: true,
+		DisableAutoForward: PolicyInherit, DailyCount: PolicyInherit, DailyMB: PolicyInherit, AttachmentMB: PolicyInherit,
+	}
 }
 
 // IsDefault tells whether it is the policy that nobody made.
@@ -67,6 +74,15 @@ func (p *Policy) Validate() error {
 	}
 	if !slices.Contains([]string{"on", "off", PolicyInherit}, p.DisableAutoForward) {
 		return Invalid("disable-auto-forward", "%q is none of on, off, inherit", p.DisableAutoForward)
+	}
+	if err := p.DailyCount.validate("daily-count", MaxDailyCount, true); err != nil {
+		return err
+	}
+	if err := p.DailyMB.validate("daily-mb", MaxDailyMB, true); err != nil {
+		return err
+	}
+	if err := p.AttachmentMB.validate("attachment-mb", MaxMessageMB, true); err != nil {
+		return err
 	}
 	if n := len(p.Users) + len(p.Groups); n > MaxPolicyTargets {
 		return Invalid("user", "%d users and groups are more than %d; make a group of them", n, MaxPolicyTargets)

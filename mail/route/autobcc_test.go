@@ -61,7 +61,7 @@ func TestBlindCopies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := route.Spread(p, append([]route.Receiver{{Address: "ben@example.test", Resolved: ben}}, copies...), nil)
+	w := route.Spread(p, append([]route.Receiver{{Address: "ben@example.test", Resolved: ben}}, copies...), nil, nil)
 	names := map[string]bool{}
 	for _, l := range w.Local {
 		if names[l.Account.Name] || l.Asked != (l.Account.Name == "ben") {

@@ -6,14 +6,16 @@ import (
 	"strings"
 
 	"mailplusd/mail/directory"
+	"mailplusd/mail/limits"
 	"mailplusd/mail/model"
 )
 
-// MayForward tells whether a user's mail may be passed on, by the policy that counts for him (R5.56,
-// R5.57); where it leaves that to the domain he may. It is the only place that asks. What was set
-// before it was forbidden stays, and does nothing.
-func MayForward(_ *directory.Picture, a *directory.Account) bool {
-	return a.Policy == nil || a.Policy.AutoForward(true)
+// MayForward tells whether a user's mail may be passed on, by the policy that counts for him or the
+// domain of his main address (R5.56–R5.58). It is the only place that asks. What was set before it was
+// forbidden stays, and does nothing.
+func MayForward(p *directory.Picture, a *directory.Account) bool {
+	may, _ := limits.Forward(p, a)
+	return may
 }
 
 // Limits of passing on. What they cut stays in the mailbox.
@@ -57,9 +59,10 @@ type Remote struct {
 }
 
 // Spread finds where a message goes. delivered are the addresses of its Delivered-To fields: what
-// came through a forward before is kept rather than passed on again (I.31).
-func Spread(p *directory.Picture, receivers []Receiver, delivered []string) *Way {
-	s := spreading{p: p, way: &Way{}, at: map[model.AccountID]int{}, remote: map[string]bool{}, delivered: delivered}
+// came through a forward before is kept rather than passed on again (I.31). held says why the forward
+// of an account is not followed just now, or nothing; nil: none is held back.
+func Spread(p *directory.Picture, receivers []Receiver, delivered []string, held func(*directory.Account) string) *Way {
+	s := spreading{p: p, way: &Way{}, at: map[model.AccountID]int{}, remote: map[string]bool{}, delivered: delivered, held: held}
 	for i := range receivers {
 		r := &receivers[i]
 		s.r, s.trail = r, nil
@@ -83,6 +86,7 @@ type spreading struct {
 	at        map[model.AccountID]int // places in way.Local
 	remote    map[string]bool
 	delivered []string
+	held      func(*directory.Account) string
 	forwarded int
 	r         *Receiver
 	trail     []step // accounts whose forwards are being followed
@@ -165,6 +169,9 @@ func (s *spreading) forbidden(a *directory.Account) string {
 			return "a loop: Delivered-To says that it was forwarded from " + d + " before"
 		}
 	}
+	if s.held != nil {
+		return s.held(a)
+	}
 	return ""
 }
 
@@ -194,6 +201,10 @@ func (s *spreading) follow(a *directory.Account, f *model.AutoForward) (self boo
 		}
 		for _, t := range r.Targets {
 			if t.Account == nil {
+				if !r.Local && a.Policy != nil && a.Policy.InternalOnly { // R5.81 holds for what is sent in his name, too
+					fails("%s: the user may send to hosted domains only", to)
+					continue
+				}
 				if !s.elsewhere(t.Address, a.Name, domain) {
 					fails("more than %d forwarded copies of one message", maxForwarded)
 				}

@@ -33,7 +33,7 @@ func spread(t testing.TB, p *directory.Picture, delivered []string, rcpts ...str
 		}
 		list = append(list, route.Receiver{N: i, Address: to, Resolved: r})
 	}
-	return route.Spread(p, list, delivered)
+	return route.Spread(p, list, delivered, nil)
 }
 
 func shown(w *route.Way) string {

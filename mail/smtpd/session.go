@@ -3,6 +3,7 @@ package smtpd
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"mailplusd/mail/maillog"
 	"mailplusd/mail/message"
 	"mailplusd/mail/model"
+	"mailplusd/mail/state"
 	"mailplusd/mail/store/segment"
 	"mailplusd/mail/wire"
 
@@ -65,7 +67,7 @@ func (ss *session) envelope() (*flow.Envelope, error) {
 	e := &flow.Envelope{
 		ID: NewID(), Conn: ss.gate.ID(), Direction: flow.In, Listener: string(ss.kind), Client: ip,
 		Helo: ss.gate.Helo(), Actor: ss.actor, At: ss.srv.Now(), Settings: set, Directory: pic, DNS: ss.srv.DNS, Rates: ss.srv.Rates,
-		Local: ss.srv.Local(ip), Trusted: pic.Trusts(ip),
+		Local: ss.srv.Local(ip), Trusted: pic.Trusts(ip), Usage: ss.srv.Store.State().Usage,
 	}
 	proto := "ESMTP"
 	if st, ok := ss.gate.TLSState(); ok {
@@ -244,7 +246,7 @@ func (ss *session) Data(r io.Reader) error {
 	ss.e = nil
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
-	limit := int64(e.Settings.Delivery.MaxSizeMB) << 20
+	limit := e.MaxSize()
 	sp := ss.srv.Store.NewSpool(limit)
 	defer sp.Abort()
 	buf := copyBuffers.Get().(*[]byte)
@@ -256,7 +258,13 @@ func (ss *session) Data(r io.Reader) error {
 	if err := ss.inspect(ctx, e, sp); err != nil {
 		return err
 	}
-	if _, err := ss.srv.Commit.Commit(ctx, e, sp, e.Use); err != nil {
+	var over *state.OverLimit
+	if _, err := ss.srv.Commit.Commit(ctx, e, sp, e.Use); errors.As(err, &over) {
+		v := e.Exhausted(over.Usage, e.Size)
+		v.Stage = "daily-limit"
+		ss.refused(e, nil, v)
+		return reply(v)
+	} else if err != nil {
 		rep := storeReply(err)
 		ss.log.Error("message not stored", "id", e.ID, "from", e.From.String(), "err", err)
 		return rep

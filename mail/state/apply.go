@@ -241,6 +241,10 @@ func (a *apply) op(op Op) (any, error) {
 		return do(op, a.keptPurge)
 	case KindReply:
 		return do(op, a.reply)
+	case KindSent:
+		return do(op, a.sent)
+	case KindSentClear:
+		return do(op, a.sentClear)
 	}
 	if op.Ignorable {
 		return nil, nil

@@ -487,6 +487,9 @@ func (a *apply) accountDelete(op *AccountDelete) (any, error) {
 	if err := a.forgetReplied(op.Account); err != nil {
 		return nil, err
 	}
+	if err := a.b.Delete(usageKey(op.Account), nil); err != nil {
+		return nil, err
+	}
 	for _, m := range all {
 		if err := a.removeMailbox(m, op.User); err != nil {
 			return nil, err

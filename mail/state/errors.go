@@ -21,6 +21,7 @@ var (
 	refusalByCode = map[string]error{
 		"conflict": ErrConflict, "notfound": ErrNotFound, "exists": ErrExists, "limit": ErrLimit,
 		"readonly": ErrReadOnly, "invalid": ErrInvalid, "uids": ErrUIDs, "level": ErrLevel,
+		"over": ErrOver,
 	}
 )
 
@@ -46,6 +47,9 @@ func errorOf(code, text string) error {
 	}
 	if text == "" || text == e.Error() {
 		return e
+	}
+	if e == ErrOver {
+		return overOf(text)
 	}
 	return &refusal{text: text, is: e}
 }

@@ -32,6 +32,7 @@ import (
 //	'r' <row key>                        row put or deleted
 //	'k' <index 8><n 2>                   counter
 //	'v' <account 8><sender 16>           answered automatically
+//	's' <account 8><index 8><n 2>        counted as sent
 const (
 	noteAdd     = 'a'
 	noteFlag    = 'f'
@@ -42,6 +43,7 @@ const (
 	noteRowKey  = 'r'
 	noteCount   = 'k'
 	noteReply   = 'v'
+	noteSent    = 's'
 )
 
 // journalCount is how many entries a generation covers while in sync.
@@ -68,6 +70,9 @@ type note struct {
 
 	ModSeq uint64 `cbor:"13,keyasint,omitempty"` // of an expunge
 	Op     []byte `cbor:"14,keyasint,omitempty"` // queue: ID of the entry that queued it
+
+	Day    model.Day `cbor:"15,keyasint,omitempty"` // sent: Add are messages
+	Octets int64     `cbor:"16,keyasint,omitempty"`
 }
 
 func noteKey(gen uint32, kind byte, rest ...[]byte) []byte {

@@ -33,6 +33,7 @@ const (
 	spaceGone    = 'G' // G<mailbox 8>                CBOR GoneMailbox; its messages stay under M and E
 	spaceGoneOf  = 'g' // g<account 8><mailbox 8>     deleted mailboxes of an account
 	spaceReplied = 'r' // r<account 8><sender 16>     when the sender got the account's automatic reply: time(8), see reply.go
+	spaceUsage   = 's' // s<account 8>                what the account has sent on a day: day(4) messages(8) octets(8), see usage.go
 	spaceStarted = 'L' // L<queue 8><n 4>             a delivery attempt that is under way: node(2) time(8)
 )
 

@@ -28,6 +28,7 @@ const (
 	markQueue   = 'q' // <loser's queue 8>
 	markRow     = 'R' // <table><key>
 	markCounter = 'c' // <name>
+	markSent    = 's' // <account 8><day 4>
 )
 
 func (m *merging) markKey(kind byte, rest ...[]byte) []byte {
@@ -83,6 +84,7 @@ func (a *apply) merge(op *Merge) (any, error) {
 		func() error { return each(op.Recover, m.recover) }, func() error { return each(op.Queue, m.queue) },
 		func() error { return each(op.Rcpts, m.rcpt) }, func() error { return each(op.Rows, m.row) },
 		func() error { return each(op.Counters, m.count) }, func() error { return each(op.Replied, m.replied) },
+		func() error { return each(op.Sent, m.sentThere) },
 	} {
 		if err := part(); err != nil {
 			return nil, err

@@ -40,6 +40,7 @@ type Merge struct {
 	Rows      []MergeRow     `cbor:"12,keyasint,omitempty"`
 	Counters  []MergeCounter `cbor:"13,keyasint,omitempty"`
 	Replied   []MergeReplied `cbor:"14,keyasint,omitempty"`
+	Sent      []MergeSent    `cbor:"15,keyasint,omitempty"`
 }
 
 // Merged is the result of Merge.

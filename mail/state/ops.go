@@ -66,6 +66,8 @@ const (
 	KindKeptRestore
 	KindKeptPurge
 	KindReply
+	KindSent
+	KindSentClear
 )
 
 // Operation is an operation before it is encoded.

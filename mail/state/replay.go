@@ -174,7 +174,7 @@ type Propose func(ctx context.Context, m *Merge) (Merged, error)
 func (r *Replay) Run(ctx context.Context, propose Propose) (count uint64, digest []byte, err error) {
 	b := &batcher{r: r, ctx: ctx, propose: propose, sum: sha256.New()}
 	for _, part := range []func(*batcher) error{
-		r.mailboxes, r.messages, r.flags, r.expunges, r.deleted, r.settle, r.queue, r.rcpts, r.rows, r.counters, r.replied,
+		r.mailboxes, r.messages, r.flags, r.expunges, r.deleted, r.settle, r.queue, r.rcpts, r.rows, r.counters, r.replied, r.sent,
 	} {
 		if err := part(b); err != nil {
 			return b.count, nil, err

@@ -81,7 +81,7 @@ func mend(err error) error {
 		return nil
 	case errors.Is(err, segment.ErrNoSpace):
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)
-	case errors.Is(err, ErrNotFound), errors.Is(err, ErrExists), errors.Is(err, ErrLimit), errors.Is(err, ErrInvalid),
+	case errors.Is(err, ErrNotFound), errors.Is(err, ErrExists), errors.Is(err, ErrLimit), errors.Is(err, ErrInvalid), errors.Is(err, state.ErrOver),
 		errors.Is(err, context.Canceled), errors.Is(err, segment.ErrTooLarge):
 		return err
 	}

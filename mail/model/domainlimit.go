@@ -1,0 +1,25 @@
+package model
+
+// DomainLimits are what users of a domain may send, as far as their policies leave it to the domain
+// (R8.80–R8.87).
+type DomainLimits struct {
+	MessageMB          int   `cbor:"msg,omitempty" json:"message_mb"`             // size of a message; 0: as the system says
+	AttachmentMB       Limit `cbor:"att,omitempty" json:"attachment_mb"`          // size of one attachment
+	DisableAutoForward bool  `cbor:"nofwd,omitempty" json:"disable_auto_forward"` // nobody may have his mail forwarded
+	DailyCount         Limit `cbor:"count,omitempty" json:"daily_count"`          // messages of each user a day
+	DailyMB            Limit `cbor:"mb,omitempty" json:"daily_mb"`                // their size together
+}
+
+// Validate checks the limits.
+func (l *DomainLimits) Validate() error {
+	if l.MessageMB < 0 || l.MessageMB > MaxMessageMB {
+		return Invalid("message-mb", "%d is outside 0 to %d", l.MessageMB, MaxMessageMB)
+	}
+	if err := l.AttachmentMB.validate("attachment-mb", MaxMessageMB, false); err != nil {
+		return err
+	}
+	if err := l.DailyCount.validate("daily-count", MaxDailyCount, false); err != nil {
+		return err
+	}
+	return l.DailyMB.validate("daily-mb", MaxDailyMB, false)
+}
