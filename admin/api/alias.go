@@ -42,7 +42,7 @@ type AliasImportIn struct {
 type AliasImportRow struct {
 	Line   int    `json:"line" col:"LINE"`
 	Name   string `json:"name" col:"ALIAS"`
-	Result string `json:"result" col:"RESULT"` // imported, exists or failed
+	Result string `json:"result" col:"RESULT"` // imported, exists, failed, or left: it is of another hosted domain
 	Error  string `json:"error" col:"WHY"`
 }
 

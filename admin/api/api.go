@@ -8,6 +8,7 @@ import "mailplusd/admin/op"
 var All = []op.Any{
 	Version, Status,
 	SetupShow, SetupNew, SetupFromMailServer, SetupFromExchange,
+	ImportExchange, ImportExchangeScript,
 	ConfigShow, ConfigGet, ConfigSet, ConfigExport, ConfigImport, ConfigDiff,
 	UserAdd, UserList, UserShow, UserSet, UserEnable, UserDisable, UserDelete, UserPasswd,
 	UserForwardShow, UserForwardList, UserForwardSet, UserForwardDelete,

@@ -88,11 +88,6 @@ type MoveRow struct {
 	Size     int64  `json:"size,omitempty" col:"SIZE"`
 }
 
-// SetupFromExchangeIn names what was exported from Exchange.
-type SetupFromExchangeIn struct {
-	File string `json:"file" arg:"1" help:"settings exported from Exchange"`
-}
-
 // ConfigRow is one setting.
 type ConfigRow struct {
 	Key     string `json:"key" col:"KEY"`
@@ -150,11 +145,10 @@ var (
 	SetupFromMailServer = op.New[SetupFromMailServerIn, []MoveRow]("setup from-mailserver", op.Spec{Summary: "make a system with the accounts, aliases and mail of a previous mail server", Effect: op.Create, Early: true, Confirm: op.ConfirmYes, Upload: true,
 		Help:     "The directory holds a password list (passwd, with shadow if need be), a Postfix alias file (aliases), and Maildirs (mail/NAME, mail/DOMAIN/NAME, homes/NAME or NAME). Accounts and aliases come first, all of them together with the set-up; then the mail. The command may be repeated: what is there already is left alone. --dry-run tells what would move.",
 		Examples: []string{"mpctl setup from-mailserver --source /srv/old --domain example.com --admin ann --dry-run"}})
-	SetupFromExchange = op.New[SetupFromExchangeIn, SetupShowOut]("setup from-exchange", op.Spec{Summary: "make a system with settings of Exchange (not in this version)", Effect: op.Create, Early: true, Confirm: op.ConfirmYes})
-	ConfigShow        = op.New[ConfigShowIn, []ConfigRow]("config show", op.Spec{Summary: "list settings with their values", Effect: op.Read})
-	ConfigGet         = op.New[ConfigGetIn, ConfigValue]("config get", op.Spec{Summary: "print one setting", Effect: op.Read})
-	ConfigSet         = op.New[ConfigSetIn, []ConfigRow]("config set", op.Spec{Summary: "change settings, all of those named or none", Effect: op.Update, Examples: []string{"mpctl config set delivery.max-size=25 queue.lifetime=72"}})
-	ConfigExport      = op.New[op.None, ConfigText]("config export", op.Spec{Summary: "write the settings that differ from the defaults", Effect: op.Read})
-	ConfigImport      = op.New[ConfigImportIn, []ConfigRow]("config import", op.Spec{Summary: "set what config export wrote", Effect: op.Update})
-	ConfigDiff        = op.New[ConfigImportIn, []DiffRow]("config diff", op.Spec{Summary: "compare the settings with a file of config export", Effect: op.Read})
+	ConfigShow   = op.New[ConfigShowIn, []ConfigRow]("config show", op.Spec{Summary: "list settings with their values", Effect: op.Read})
+	ConfigGet    = op.New[ConfigGetIn, ConfigValue]("config get", op.Spec{Summary: "print one setting", Effect: op.Read})
+	ConfigSet    = op.New[ConfigSetIn, []ConfigRow]("config set", op.Spec{Summary: "change settings, all of those named or none", Effect: op.Update, Examples: []string{"mpctl config set delivery.max-size=25 queue.lifetime=72"}})
+	ConfigExport = op.New[op.None, ConfigText]("config export", op.Spec{Summary: "write the settings that differ from the defaults", Effect: op.Read})
+	ConfigImport = op.New[ConfigImportIn, []ConfigRow]("config import", op.Spec{Summary: "set what config export wrote", Effect: op.Update})
+	ConfigDiff   = op.New[ConfigImportIn, []DiffRow]("config diff", op.Spec{Summary: "compare the settings with a file of config export", Effect: op.Read})
 )

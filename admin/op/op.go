@@ -10,7 +10,8 @@
 //
 // Tags of input fields: `arg:"1"` is the first word, `arg:"2..."` all words from the second on;
 // `flag:"max-size"` a flag; `secret:"password"` a value that comes from --password-file or a
-// prompt, never from a flag; `file:"file"` the content of a file. `help`, `unit`, `min`, `max`,
+// prompt, never from a flag; `file:"file"` the content of a file, which a flag of that name or,
+// with `arg`, a word names. `help`, `unit`, `min`, `max`,
 // `enum`, `default`, `complete`, `optional` and `required` say more. A pointer means: only when given.
 // Tags of output fields: `col:"NAME"`, or `col:"NAME,wide"` for the wide table only.
 package op
@@ -76,6 +77,7 @@ type Spec struct {
 	Bulk     bool // also takes rows with --file; the handler is bound with BindBulk
 	Early    bool // allowed before set-up (I.87)
 	Local    bool // answered by the node that is asked, never forwarded to the leader
+	Review   bool // what a dry run answers is shown before anything is confirmed
 	Alone    bool // changes no setting: allowed on a secondary that serves alone (R11.61)
 }
 
@@ -190,7 +192,7 @@ func Object(in any) string {
 	v := reflect.Indirect(reflect.ValueOf(in))
 	var words []string
 	for _, f := range Fields(v.Type()) {
-		if f.Arg == 0 {
+		if f.Arg == 0 || f.File != "" {
 			continue
 		}
 		switch x := v.FieldByIndex(f.Index); x.Kind() {

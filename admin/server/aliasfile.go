@@ -139,7 +139,11 @@ func (s *Server) aliasImport(ctx context.Context, c *Call, in *api.AliasImportIn
 		for progress := true; progress; {
 			progress = false
 			for i, l := range lines {
-				if rows[i].Result == "imported" || rows[i].Result == "exists" {
+				if r := rows[i].Result; r == "imported" || r == "exists" || r == "left" {
+					continue
+				}
+				if other := otherDomain(tx, d, l.Name); other != "" { // an export of all domains in one file
+					rows[i] = api.AliasImportRow{Line: l.Line, Name: l.Name, Result: "left", Error: "is of " + other + "; mpctl domain alias import " + other}
 					continue
 				}
 				err := tx.Sub(func() error { _, e := addAlias(tx, d, l.Name, l.Members, time.Now()); return e })
@@ -170,6 +174,20 @@ func (s *Server) aliasImport(ctx context.Context, c *Call, in *api.AliasImportIn
 		return rows, op.Errorf(op.Partial, "%d of %d aliases were not imported", failed, len(rows))
 	}
 	return rows, nil
+}
+
+// otherDomain gives the hosted domain that an alias with a whole address belongs to; empty when it
+// is d, or none.
+func otherDomain(tx *state.Tx, d *model.Domain, name string) string {
+	_, domain, ok := model.SplitAddress(name)
+	if !ok {
+		return ""
+	}
+	other, err := getDomain(tx, asciiDomain(domain))
+	if err != nil || other.Name == d.Name {
+		return ""
+	}
+	return other.Name
 }
 
 func (s *Server) aliasExport(_ context.Context, _ *Call, in *api.AliasExportIn) (api.AliasExport, error) {

@@ -50,6 +50,11 @@ func (s *Server) configGet(_ context.Context, _ *Call, in *api.ConfigGetIn) (api
 
 // changeSettings changes settings, checks that this node can do what they ask for, and tells the difference.
 func (s *Server) changeSettings(ctx context.Context, c *Call, fn func(*model.Settings) error) ([]model.FieldDiff, error) {
+	return s.changeSettingsIn(ctx, c, func(_ *state.Tx, set *model.Settings) error { return fn(set) })
+}
+
+// changeSettingsIn is changeSettings for what changes rows of tables, too, in the same transaction.
+func (s *Server) changeSettingsIn(ctx context.Context, c *Call, fn func(*state.Tx, *model.Settings) error) ([]model.FieldDiff, error) {
 	var diff []model.FieldDiff
 	err := s.change(ctx, c, func(tx *state.Tx) error {
 		set, err := state.LoadSettings(tx)
@@ -57,7 +62,7 @@ func (s *Server) changeSettings(ctx context.Context, c *Call, fn func(*model.Set
 			return err
 		}
 		old := *set
-		if err := fn(set); err != nil {
+		if err := fn(tx, set); err != nil {
 			return err
 		}
 		if err := set.Validate(); err != nil {
@@ -72,7 +77,6 @@ func (s *Server) changeSettings(ctx context.Context, c *Call, fn func(*model.Set
 			return refused("the services of this node listen on "+bind+", because its configuration says so (bind)", "take bind out of the configuration file, restart mailplusd, and repeat this")
 		}
 		diff = model.DiffSettings(&old, set)
-		c.diff = nil
 		for _, d := range diff {
 			c.Diff(op.FieldDiff(d))
 		}

@@ -181,33 +181,38 @@ func (s *Server) setupOut(set *model.Settings, admin string) api.SetupShowOut {
 		Interface: set.System.Interface, Storage: s.data, Seats: model.FreeSeats, Admin: admin}
 }
 
-func (s *Server) setupNew(ctx context.Context, c *Call, in *api.SetupNewIn) (out api.SetupShowOut, err error) {
+// planSetUp checks what is asked for, and gives the set-up and the settings that it makes.
+func (s *Server) planSetUp(in *api.SetupNewIn) (su SetUp, set *model.Settings, err error) {
 	if have := s.mail.State.Current().System; have.SetUp != 0 {
-		return out, refused("this system is set up already, as "+have.Hostname, "mpctl setup show")
+		return su, nil, refused("this system is set up already, as "+have.Hostname, "mpctl setup show")
 	}
 	if in.Source != "" && in.Source != "local" {
-		return out, refused("no directory of type "+in.Source+" is configured", "mpctl setup new --account-type local …")
+		return su, nil, refused("no directory of type "+in.Source+" is configured", "mpctl setup new --account-type local …")
 	}
 	if in.Storage != "" && in.Storage != s.data {
-		return out, refused("this node keeps its data in "+s.data+"; start mailplusd with --data "+in.Storage+" to use another place", "")
+		return su, nil, refused("this node keeps its data in "+s.data+"; start mailplusd with --data "+in.Storage+" to use another place", "")
 	}
 	if err := writable(s.data); err != nil {
-		return out, refused(fmt.Sprintf("%s is not writable: %v", s.data, err), "")
+		return su, nil, refused(fmt.Sprintf("%s is not writable: %v", s.data, err), "")
 	}
-	su := SetUp{Domain: in.Domain, Hostname: in.Hostname, Interface: in.Interface, Resolvers: in.Resolver, Services: DefaultServices(), Admin: in.Admin, Seal: s.mail.Certs.Seal}
+	su = SetUp{Domain: in.Domain, Hostname: in.Hostname, Interface: in.Interface, Resolvers: in.Resolver, Services: DefaultServices(), Admin: in.Admin, Seal: s.mail.Certs.Seal}
 	if in.Admin != "" {
 		if in.Password == "" {
-			return out, op.Errorf(op.Usage, "the first administrator needs a password: give --password-file")
+			return su, nil, op.Errorf(op.Usage, "the first administrator needs a password: give --password-file")
 		}
 		if su.AdminHash, err = s.hashPassword(in.Admin, []byte(in.Password)); err != nil {
-			return out, err
+			return su, nil, err
 		}
 	}
-	set, err := su.Plan()
-	if err != nil {
-		return out, err
+	if set, err = su.Plan(); err != nil {
+		return su, nil, err
 	}
-	if err := s.mail.Listeners.Probe(set); err != nil {
+	return su, set, s.mail.Listeners.Probe(set)
+}
+
+func (s *Server) setupNew(ctx context.Context, c *Call, in *api.SetupNewIn) (out api.SetupShowOut, err error) {
+	su, set, err := s.planSetUp(in)
+	if err != nil {
 		return out, err
 	}
 	def := model.DefaultSettings()
@@ -242,11 +247,4 @@ func (s *Server) warnDNS(ctx context.Context, c *Call, set *model.Settings) {
 		}
 	}
 	c.Warn("publish the DNS records (mpctl domain dns-records %s), then mpctl check all", set.System.Domain)
-}
-
-// setupFrom refuses set-up by migration, which this version can't do (R2.28), and says what can be done instead.
-func setupFrom[In any](what string) func(context.Context, *Call, *In) (api.SetupShowOut, error) {
-	return func(context.Context, *Call, *In) (api.SetupShowOut, error) {
-		return api.SetupShowOut{}, refused("this version can't take over the data of "+what+"; make a new system and move the mail over IMAP, for example with mbsync", "mpctl setup new --domain example.com; then mpctl user add --file users.csv and mpctl domain alias import")
-	}
 }

@@ -136,6 +136,17 @@ var guidePages = map[string]func(t *testing.T, d *process, page string){
 		runGuide(t, d, page, dir, nil, nil)
 		d.has("sales", "domain", "alias", "list", "example.com")
 	},
+	"move-exchange.md": func(t *testing.T, _ *process, page string) {
+		d := freshNode(t, "127.0.77.9")
+		dir := fixtures(t, map[string]string{"pw": "long-enough-1"})
+		for _, name := range []string{"SynologyExportedExchangeConf.xml", "SynologyExportedAlias.txt"} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(read(t, exchangeTestdata+name)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		runGuide(t, d, page, dir, nil, nil)
+		d.has("partner@elsewhere.example", "domain", "alias", "show", "example.com", "staff")
+	},
 	"sign-mail.md": func(t *testing.T, d *process, page string) {
 		pem, err := exec.Command("openssl", "genrsa", "2048").Output()
 		if err != nil {

@@ -57,7 +57,6 @@ func TestStorySetUp(t *testing.T) {
 	d.fails(3, "no directory", "setup", "new", "--domain", "a.test", "--account-type", "ldap", "--yes")
 	d.fails(3, "keeps its data", "setup", "new", "--domain", "a.test", "--storage", "/somewhere", "--yes")
 	d.fails(2, "no password list", "setup", "from-mailserver", "--source", "/old", "--domain", "a.test", "--yes")
-	d.fails(3, "can't take over the data of Exchange", "setup", "from-exchange", "export.txt", "--yes")
 	d.has("+ system.hostname: mail.a.test", "setup", "new", "--domain", "a.test", "--dry-run")
 	d.has("no", "setup", "show")
 	d.fails(3, "confirmation", "setup", "new", "--domain", "a.test")

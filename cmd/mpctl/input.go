@@ -39,6 +39,9 @@ func (in *input) usage() string {
 			return b.String()
 		}
 		word := strings.ToUpper(f.Name)
+		if f.File != "" {
+			word = strings.ToUpper(f.File)
+		}
 		if f.Rest {
 			word = strings.TrimSuffix(word, "S") + "..."
 		}
@@ -156,7 +159,7 @@ func (in *input) addFlags(c *cobra.Command) {
 			}
 		case f.Secret != "":
 			in.secret[f.Name] = c.Flags().String(f.Secret+"-file", "", f.Help+": file with it, - for standard input; asked for on a terminal")
-		case f.File != "":
+		case f.File != "" && f.Arg == 0:
 			in.file[f.Name] = c.Flags().String(f.File, "", f.Help)
 		}
 	}
@@ -175,6 +178,15 @@ func (in *input) build(args []string) (map[string]any, error) {
 			if len(args) >= f.Arg {
 				out[f.Name] = args[f.Arg-1:]
 			}
+		case f.Arg > 0 && f.File != "":
+			if len(args) < f.Arg {
+				continue
+			}
+			text, err := readFile(args[f.Arg-1], f.File)
+			if err != nil {
+				return nil, err
+			}
+			out[f.Name] = text
 		case f.Arg > 0:
 			if len(args) >= f.Arg {
 				v, err := parseValue(f, args[f.Arg-1])

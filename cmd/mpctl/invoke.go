@@ -108,7 +108,7 @@ func invoke(cmd *cobra.Command, g *globals, o op.Any, in *input, args []string) 
 	for _, w := range r.Warning {
 		fmt.Fprintln(os.Stderr, "warning:", w)
 	}
-	if g.dryRun && r.Error == nil && o.Spec().Effect != op.Read {
+	if g.dryRun && r.Error == nil && o.Spec().Effect != op.Read && !o.Spec().Review {
 		return g.printDiff(r.Diff)
 	}
 	if o.Spec().Job && err == nil {
@@ -155,6 +155,11 @@ func (g *globals) confirmed(ctx context.Context, c *client.Client, o op.Any, arg
 		return nil
 	}
 	if !interactive() {
+		if spec.Review {
+			if err := g.review(ctx, c, o, values); err != nil {
+				return err
+			}
+		}
 		return op.Errorf(op.Refused, "%s wants a confirmation; nothing was done", o.Name()).With(g.line + " --yes")
 	}
 	if err := g.review(ctx, c, o, values); err != nil {
@@ -163,7 +168,8 @@ func (g *globals) confirmed(ctx context.Context, c *client.Client, o op.Any, arg
 	return ask(spec.Summary+". Go on? Type yes: ", "yes")
 }
 
-// review prints what a change would do on standard error: the daemon's own dry run.
+// review prints what a change would do: the daemon's own dry run, its differences on standard error
+// or, where it is made to be read, its answer.
 func (g *globals) review(ctx context.Context, c *client.Client, o op.Any, values map[string]any) error {
 	if o.Spec().Job || o.Spec().Upload {
 		return nil
@@ -171,6 +177,12 @@ func (g *globals) review(ctx context.Context, c *client.Client, o op.Any, values
 	r, err := c.Call(ctx, op.Path(o), values, true)
 	if err != nil {
 		return err
+	}
+	if o.Spec().Review {
+		for _, w := range r.Warning {
+			fmt.Fprintln(os.Stderr, "warning:", w)
+		}
+		return g.print(o, r.Result)
 	}
 	for _, d := range r.Diff {
 		if d.Old != "" {

@@ -42,6 +42,7 @@ var nouns = map[string]string{
 	"ha":                         "the pair: two nodes and a floating address",
 	"ha merge":                   "what was joined after both nodes had served alone",
 	"ha witness":                 "the third voice of a pair",
+	"import":                     "settings of other mail servers",
 	"job":                        "long work in the background",
 	"license":                    "seats",
 	"log":                        "mail log",

@@ -18,6 +18,8 @@ var views = map[string]func(w io.Writer, raw json.RawMessage, wide bool) error{
 	"ha show": viewPair, "ha create": viewPair, "ha set": viewPair, "ha switchover": viewPair, "ha remove": viewPair, "ha recover": viewPair, "ha wait": viewPair, "ha witness remove": viewPair,
 	"ha precheck": viewFindings, "server list": viewServers, "server show": viewServer,
 
+	"import exchange": viewExchange, "setup from-exchange": viewExchange,
+
 	"check all": viewFindings, "check network": viewFindings, "check dns": viewFindings, "check rdns": viewFindings, "check time": viewFindings, "check blocklist": viewFindings, "check ports": viewFindings,
 	"check services": viewFindings, "check certs": viewFindings, "check config": viewFindings, "check login": viewFindings, "directory ldap test": viewFindings,
 }
