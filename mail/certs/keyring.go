@@ -113,6 +113,26 @@ func (k *Keyring) Serves(name string) string {
 	return ""
 }
 
+// Chains gives the certificates, each with its chain, of which clients get one that ask for a name: the
+// first, or one with another kind of key if they don't know that.
+func (k *Keyring) Chains(name string) (out [][]*x509.Certificate) {
+	kinds := map[x509.PublicKeyAlgorithm]bool{}
+	for _, h := range k.p.Load().candidates(name) {
+		if kinds[h.Leaf.PublicKeyAlgorithm] {
+			continue
+		}
+		kinds[h.Leaf.PublicKeyAlgorithm] = true
+		var chain []*x509.Certificate
+		for _, der := range h.Certificate.Certificate {
+			if c, err := x509.ParseCertificate(der); err == nil {
+				chain = append(chain, c)
+			}
+		}
+		out = append(out, chain)
+	}
+	return out
+}
+
 func (k *Keyring) get(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	r := k.p.Load()
 	list := r.candidates(h.ServerName)
