@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -161,7 +162,24 @@ func (p *postfix) set(param string) {
 	if out, err := exec.Command("postconf", "-c", p.dir+"/etc", "-e", param).CombinedOutput(); err != nil {
 		p.t.Fatalf("%v\n%s", err, out)
 	}
+	old := p.servers()
 	p.run("reload")
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) { // an old process may take one more connection
+		now := p.servers()
+		if !slices.ContainsFunc(old, func(pid string) bool { return slices.Contains(now, pid) }) {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("processes of before the reload stay: %v of %v", now, old)
+		}
+	}
+}
+
+// servers are the processes that take connections.
+func (p *postfix) servers() []string {
+	master, _ := os.ReadFile(p.dir + "/spool/pid/master.pid")
+	out, _ := exec.Command("pgrep", "-P", strings.TrimSpace(string(master)), "-x", "smtpd").Output()
+	return strings.Fields(string(out))
 }
 
 // has waits until a Maildir of Postfix holds n messages and gives them.
