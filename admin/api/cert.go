@@ -75,6 +75,7 @@ type CertACMEOut struct {
 	DNSAlgorithm string `json:"dns_algorithm" col:"TSIG ALGORITHM"`
 	DNSWait      int    `json:"dns_wait" col:"DNS WAIT"`
 	EABKeyID     string `json:"eab_key_id" col:"EXTERNAL ACCOUNT"`
+	KeepKey      bool   `json:"keep_key" col:"KEEP KEY"`
 	Retry        int    `json:"retry" col:"RETRY"`
 }
 
@@ -96,6 +97,7 @@ type CertACMESetIn struct {
 	DNSWait      *int      `json:"dns_wait" flag:"dns-wait" unit:"seconds" min:"0" max:"600" help:"wait until secondary DNS servers have the record"`
 	EABKeyID     *string   `json:"eab_key_id" flag:"eab-key-id" help:"key ID of an external account; empty: none"`
 	EABKey       op.Secret `json:"eab_key" secret:"eab-key" optional:"true" help:"MAC key of the external account in base64url"`
+	KeepKey      *bool     `json:"keep_key" flag:"keep-key" help:"renew certificates with the key that they have, so that TLSA records (DANE) stay right"`
 	Retry        *int      `json:"retry" flag:"retry" unit:"seconds" min:"1" max:"86400" help:"wait after a failed order; doubled each time, up to 12 hours"`
 }
 

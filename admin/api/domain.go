@@ -42,6 +42,7 @@ type DomainSetIn struct {
 type DNSRecordsIn struct {
 	Name    string   `json:"name" arg:"1" complete:"domain" help:"domain name"`
 	Address []string `json:"address" flag:"address" help:"public address of this server; default: network.public-address, or the interface's"`
+	TLSA    bool     `json:"tlsa" flag:"tlsa" help:"also those by which other servers recognize this server's certificate (DANE)"`
 }
 
 // RecordRow is one DNS record to publish.

@@ -20,7 +20,8 @@ func (s *Server) acmeOut(r state.Reader, set *model.Settings) (api.CertACMEOut, 
 	a := &set.Certs.ACME
 	out := api.CertACMEOut{
 		Directory: a.Directory, Contact: a.Contact, Terms: "not agreed", Root: len(a.Root), Challenge: a.Challenge, HTTPPort: a.HTTPPort, TLSPort: a.TLSPort,
-		DNSServer: a.DNSServer, DNSZone: a.DNSZone, DNSKeyName: a.DNSKeyName, DNSAlgorithm: a.DNSAlgorithm, DNSWait: a.DNSWaitSec, EABKeyID: a.EABKeyID, Retry: a.RetrySec,
+		DNSServer: a.DNSServer, DNSZone: a.DNSZone, DNSKeyName: a.DNSKeyName, DNSAlgorithm: a.DNSAlgorithm, DNSWait: a.DNSWaitSec, EABKeyID: a.EABKeyID, KeepKey: a.KeepKey,
+		Retry: a.RetrySec,
 	}
 	if a.Agreed == a.Directory {
 		out.Terms = "agreed"
@@ -111,6 +112,7 @@ func applyACME(a *model.ACME, in *api.CertACMESetIn) {
 	assign(&a.DNSAlgorithm, in.DNSAlgorithm)
 	assign(&a.DNSWaitSec, in.DNSWait)
 	assign(&a.EABKeyID, in.EABKeyID)
+	assign(&a.KeepKey, in.KeepKey)
 	assign(&a.RetrySec, in.Retry)
 	if a.DNSKeyName == "" {
 		a.DNSKey = ""

@@ -154,6 +154,7 @@ func (s *Server) checkDNS(ctx context.Context, _ *Call, in *api.CheckDNSIn) ([]a
 		return f, nil
 	}
 	s.hostDNS(ctx, &f)
+	s.daneFound(ctx, &f)
 	s.validating(ctx, &f)
 	domains, err := s.domainList(ctx, nil, &api.ListIn{})
 	for _, d := range domains {

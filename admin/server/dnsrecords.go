@@ -59,7 +59,11 @@ func (s *Server) domainDNSRecords(_ context.Context, c *Call, in *api.DNSRecords
 		c.Warn("outgoing mail of %s is not signed: mpctl domain dkim enable %s", d.Name, d.Name)
 	}
 	out, set, name := []api.RecordRow{}, s.mail.State.Current(), asciiDomain(in.Name)
-	for _, r := range slices.Concat(dnsRecords(set, name, ips), s.keyRecords(keys, name), stsRecords(d, name, set.System.Hostname)) {
+	list := slices.Concat(dnsRecords(set, name, ips), s.keyRecords(keys, name), stsRecords(d, name, set.System.Hostname))
+	if in.TLSA {
+		list = append(list, s.tlsaRecords(c)...)
+	}
+	for _, r := range list {
 		out = append(out, api.RecordRow(r))
 	}
 	sort.SliceStable(out, func(i, j int) bool { return typeOrder[out[i].Type] < typeOrder[out[j].Type] })
@@ -134,4 +138,4 @@ func stsRecords(d *model.Domain, name, host string) (out []Record) {
 	return out
 }
 
-var typeOrder = map[string]int{"A": 0, "AAAA": 1, "MX": 2, "TXT": 3, "CNAME": 4, "SRV": 5}
+var typeOrder = map[string]int{"A": 0, "AAAA": 1, "MX": 2, "TXT": 3, "TLSA": 4, "CNAME": 5, "SRV": 6}

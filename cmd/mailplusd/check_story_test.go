@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +22,44 @@ func resolver(t *testing.T, records string) string {
 // authentic for who asks for that.
 func resolverAs(t *testing.T, records string, secure bool) string {
 	t.Helper()
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolverOn(t, pc, records, secure)
+	return pc.LocalAddr().String()
+}
+
+// resolverOn is resolverAs on a socket. replace gives it other records. What is asked below silence.example
+// gets no answer.
+func resolverOn(t *testing.T, pc net.PacketConn, records string, secure bool) (replace func(string)) {
+	t.Helper()
+	var zone atomic.Pointer[map[string][]dns.RR]
+	replace = func(records string) { have := zoneOf(t, records); zone.Store(&have) }
+	replace(records)
+	srv := &dns.Server{PacketConn: pc, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, m *dns.Msg) {
+		r, have := new(dns.Msg), *zone.Load()
+		r.SetReply(m)
+		q := m.Question[0]
+		name := strings.ToLower(q.Name)
+		if strings.HasSuffix(name, "silence.example.") {
+			return
+		}
+		r.Answer = have[name+dns.TypeToString[q.Qtype]]
+		r.AuthenticatedData = secure && m.AuthenticatedData
+		if len(have[name]) == 0 {
+			r.Rcode = dns.RcodeNameError
+		}
+		w.WriteMsg(r)
+	})}
+	go srv.ActivateAndServe()
+	t.Cleanup(func() { srv.Shutdown() })
+	return replace
+}
+
+// zoneOf reads records, by name, and by name and type.
+func zoneOf(t *testing.T, records string) map[string][]dns.RR {
+	t.Helper()
 	have := map[string][]dns.RR{}
 	zp := dns.NewZoneParser(strings.NewReader(records), ".", "")
 	for rr, ok := zp.Next(); ok; rr, ok = zp.Next() {
@@ -31,25 +70,7 @@ func resolverAs(t *testing.T, records string, secure bool) string {
 	if err := zp.Err(); err != nil {
 		t.Fatal(err)
 	}
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := &dns.Server{PacketConn: pc, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, m *dns.Msg) {
-		r := new(dns.Msg)
-		r.SetReply(m)
-		q := m.Question[0]
-		name := strings.ToLower(q.Name)
-		r.Answer = have[name+dns.TypeToString[q.Qtype]]
-		r.AuthenticatedData = secure && m.AuthenticatedData
-		if len(have[name]) == 0 {
-			r.Rcode = dns.RcodeNameError
-		}
-		w.WriteMsg(r)
-	})}
-	go srv.ActivateAndServe()
-	t.Cleanup(func() { srv.Shutdown() })
-	return pc.LocalAddr().String()
+	return have
 }
 
 func TestStoryChecks(t *testing.T) {

@@ -57,9 +57,22 @@ type process struct {
 	dir    string
 	offset int
 	cmd    *exec.Cmd
-	log    bytes.Buffer
+	log    logBuffer
 	exited chan error
 }
+
+// logBuffer is what a process has written; it may be read meanwhile.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+func (l *logBuffer) String() string { l.mu.Lock(); defer l.mu.Unlock(); return l.b.String() }
 
 // freeOffset finds an offset at which all of dev's ports are free.
 func freeOffset(t testing.TB) int {

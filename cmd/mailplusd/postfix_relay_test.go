@@ -154,8 +154,14 @@ func TestPostfixIsTheSmarthost(t *testing.T) {
 	if box, err := im.Select("INBOX", nil).Wait(); err != nil || box.NumMessages != 1 {
 		t.Fatalf("bob has %+v %v", box, err)
 	}
-	if text := d.body(im, 1); !strings.Contains(text, "Status: 5.6.7") || !strings.Contains(text, "Action: failed") {
-		t.Errorf("what bob is told:\n%s", text)
+	text := d.body(im, 1)
+	for _, want := range []string{ // RFC 6533
+		"Status: 5.6.7", "Action: failed", "Content-Type: message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit\r\n", "Final-Recipient: utf-8; jörg@peer.example\r\n",
+		"Content-Type: message/global-headers\r\nContent-Transfer-Encoding: 8bit\r\n", "Subject: grüße\r\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("what bob is told lacks %q:\n%s", want, text)
+		}
 	}
 	p.has("joerg", 1)
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,9 +22,27 @@ type postfix struct {
 	t    *testing.T
 	dir  string
 	port int
+	ns   string // network namespace that it runs in; empty: the test's
+	near string // network namespace of who connects to it; empty: the test's
 }
 
 func startPostfix(t *testing.T, d *process) *postfix {
+	t.Helper()
+	p := &postfix{t: t, port: freePort(t, "127.0.0.1")}
+	p.start(fmt.Sprintf("127.0.0.1:%d", p.port), fmt.Sprintf(`inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+virtual_mailbox_domains = peer.example
+mynetworks = 127.0.0.0/8
+smtp_tls_security_level = may
+smtp_dns_support_level = disabled
+transport_maps = inline:{ { example.test = smtp:[127.0.0.1]:%d } }
+`, 2525+d.offset))
+	return p
+}
+
+// start runs Postfix with a listener and parameters of its own until the test ends.
+func (p *postfix) start(listen, params string) {
+	t := p.t
 	t.Helper()
 	for _, p := range []string{"postfix", "postconf"} {
 		if _, err := exec.LookPath(p); err != nil {
@@ -40,10 +60,11 @@ func startPostfix(t *testing.T, d *process) *postfix {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	p := &postfix{t: t, dir: dir, port: freePort(t, "127.0.0.1")}
+	p.dir = dir
 	key, cert := selfSigned(t)
 	master := read(t, firstThat(t, "/etc/postfix/master.cf", "/usr/share/postfix/master.cf.dist"))
-	master = strings.Replace(master, "\nsmtp      inet", fmt.Sprintf("\n127.0.0.1:%d inet", p.port), 1)
+	master = strings.Replace(master, "\nsmtp      inet", "\n"+listen+" inet", 1)
+	master = regexp.MustCompile(`(?m)^(\S+ +(?:inet|unix|fifo|pass) +\S+ +\S+ +)y `).ReplaceAllString(master, "${1}n ") // no files of its own in the queue's directory
 	for name, text := range map[string]string{
 		"etc/master.cf": master, "etc/key.pem": key, "etc/cert.pem": cert,
 		"etc/main.cf": fmt.Sprintf(`compatibility_level = 3.6
@@ -51,28 +72,21 @@ queue_directory = %[1]s/spool
 data_directory = %[1]s/data
 myhostname = mail.peer.example
 mydestination =
-virtual_mailbox_domains = peer.example
 virtual_mailbox_base = %[1]s/mail
 virtual_mailbox_maps = inline:{ { ann@peer.example = ann/ } { ben@peer.example = ben/ } }
 virtual_uid_maps = static:%[2]d
 virtual_gid_maps = static:%[3]d
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-mynetworks = 127.0.0.0/8
 smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
 smtpd_peername_lookup = no
 smtpd_tls_security_level = may
 smtpd_tls_cert_file = %[1]s/etc/cert.pem
 smtpd_tls_key_file = %[1]s/etc/key.pem
-smtp_tls_security_level = may
-smtp_dns_support_level = disabled
-transport_maps = inline:{ { example.test = smtp:[127.0.0.1]:%[4]d } }
 maillog_file = %[1]s/log
 maillog_file_prefixes = %[1]s
 alias_maps =
 alias_database =
 soft_bounce = no
-`, dir, nobody(t, "-u"), nobody(t, "-g"), 2525+d.offset),
+`, dir, nobody(t, "-u"), nobody(t, "-g")) + params,
 	} {
 		path := filepath.Join(dir, name)
 		os.MkdirAll(filepath.Dir(path), 0o755)
@@ -90,12 +104,11 @@ soft_bounce = no
 	os.MkdirAll(filepath.Join(dir, "spool"), 0o755)
 	p.run("start")
 	t.Cleanup(func() { exec.Command("postfix", "-c", dir+"/etc", "stop").Run() })
-	return p
 }
 
 func (p *postfix) run(args ...string) {
 	p.t.Helper()
-	if out, err := exec.Command("postfix", append([]string{"-c", p.dir + "/etc"}, args...)...).CombinedOutput(); err != nil {
+	if out, err := in(p.ns, "postfix", append([]string{"-c", p.dir + "/etc"}, args...)...).CombinedOutput(); err != nil {
 		p.t.Fatalf("postfix %v: %v\n%s\n%s", args, err, out, p.log())
 	}
 }
@@ -106,16 +119,30 @@ func (p *postfix) log() string { b, _ := os.ReadFile(p.dir + "/log"); return str
 // parameters that it has begun with.
 func (p *postfix) quiet() {
 	p.t.Helper()
-	quiet(p.t, p.port)
+	quietIn(p.t, p.near, p.port)
+}
+
+// in is a command in a network namespace; empty: the test's.
+func in(ns, name string, args ...string) *exec.Cmd {
+	if ns == "" {
+		return exec.Command(name, args...)
+	}
+	return exec.Command("ip", append([]string{"netns", "exec", ns, name}, args...)...)
 }
 
 // quiet waits until no connection to a port is open. The daemon keeps some for a moment.
-func quiet(t *testing.T, port int) {
+func quiet(t *testing.T, port int) { t.Helper(); quietIn(t, "", port) }
+
+func quietIn(t *testing.T, ns string, port int) {
 	t.Helper()
 	suffix := fmt.Sprintf(":%04X", port)
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		open := false
-		for _, line := range strings.Split(read(t, "/proc/net/tcp"), "\n") {
+		out, err := in(ns, "cat", "/proc/net/tcp", "/proc/net/tcp6").Output()
+		if err != nil && len(out) == 0 {
+			t.Fatal(err)
+		}
+		for _, line := range strings.Split(string(out), "\n") {
 			f := strings.Fields(line)
 			open = open || len(f) > 3 && strings.HasSuffix(f[2], suffix) && f[3] == "01"
 		}
@@ -135,7 +162,24 @@ func (p *postfix) set(param string) {
 	if out, err := exec.Command("postconf", "-c", p.dir+"/etc", "-e", param).CombinedOutput(); err != nil {
 		p.t.Fatalf("%v\n%s", err, out)
 	}
+	old := p.servers()
 	p.run("reload")
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) { // an old process may take one more connection
+		now := p.servers()
+		if !slices.ContainsFunc(old, func(pid string) bool { return slices.Contains(now, pid) }) {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("processes of before the reload stay: %v of %v", now, old)
+		}
+	}
+}
+
+// servers are the processes that take connections.
+func (p *postfix) servers() []string {
+	master, _ := os.ReadFile(p.dir + "/spool/pid/master.pid")
+	out, _ := exec.Command("pgrep", "-P", strings.TrimSpace(string(master)), "-x", "smtpd").Output()
+	return strings.Fields(string(out))
 }
 
 // has waits until a Maildir of Postfix holds n messages and gives them.

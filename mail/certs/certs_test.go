@@ -85,6 +85,14 @@ func TestKeyringPrefers(t *testing.T) {
 		}
 	}
 	k := NewKeyring()
+	star := ecKey(t, p256)
+	wild := Certificate{Name: "wild", CertPEM: issue(t, root, star, func(c *x509.Certificate) { c.DNSNames = []string{"*.example.test"} }).pem(), KeyPEM: keyPEM(t, star)}
+	if err := k.Load([]Certificate{own, wild}, "own"); err != nil || k.Serves("mail.example.test") != "wild" {
+		t.Errorf("beside a self-signed one %q serves, not the wildcard's (%v)", k.Serves("mail.example.test"), err)
+	}
+	if err := k.Load([]Certificate{short, wild}, ""); err != nil || k.Serves("mail.example.test") != "short" || k.Serves("imap.example.test") != "wild" {
+		t.Errorf("beside a wildcard's %q serves (%v)", k.Serves("mail.example.test"), err)
+	}
 	if err := k.Load([]Certificate{own, long}, "own"); err != nil || k.Serves("other.test") != "own" {
 		t.Errorf("the default is %s %v", k.Serves("other.test"), err)
 	}

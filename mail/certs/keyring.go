@@ -91,16 +91,19 @@ func selfSigned(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, c.R
 func (k *Keyring) Config() *tls.Config { return k.p.Load().cfg }
 
 // candidates gives what may serve a client that asks for a name (RFC 6066 §3): certificates for
-// it, then for the wildcard above it (RFC 6125 §6.4.3), then the default.
+// it, then for the wildcard above it (RFC 6125 §6.4.3), then the default. A self-signed one, such as the
+// one of the set-up, gives way to a wildcard's that is signed by somebody.
 func (r *ring) candidates(sni string) []*held {
 	name := strings.ToLower(strings.TrimSuffix(sni, "."))
-	if l := r.byName[name]; len(l) > 0 {
-		return l
-	}
+	exact, wild := r.byName[name], []*held(nil)
 	if _, parent, ok := strings.Cut(name, "."); ok {
-		if l := r.byName["*."+parent]; len(l) > 0 {
-			return l
-		}
+		wild = r.byName["*."+parent]
+	}
+	switch {
+	case len(wild) > 0 && (len(exact) == 0 || selfSigned(exact[0].Leaf) && !selfSigned(wild[0].Leaf)):
+		return wild
+	case len(exact) > 0:
+		return exact
 	}
 	return r.def
 }
@@ -111,6 +114,26 @@ func (k *Keyring) Serves(name string) string {
 		return l[0].name
 	}
 	return ""
+}
+
+// Chains gives the certificates, each with its chain, of which clients get one that ask for a name: the
+// first, or one with another kind of key if they don't know that.
+func (k *Keyring) Chains(name string) (out [][]*x509.Certificate) {
+	kinds := map[x509.PublicKeyAlgorithm]bool{}
+	for _, h := range k.p.Load().candidates(name) {
+		if kinds[h.Leaf.PublicKeyAlgorithm] {
+			continue
+		}
+		kinds[h.Leaf.PublicKeyAlgorithm] = true
+		var chain []*x509.Certificate
+		for _, der := range h.Certificate.Certificate {
+			if c, err := x509.ParseCertificate(der); err == nil {
+				chain = append(chain, c)
+			}
+		}
+		out = append(out, chain)
+	}
+	return out
 }
 
 func (k *Keyring) get(h *tls.ClientHelloInfo) (*tls.Certificate, error) {

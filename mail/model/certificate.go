@@ -84,6 +84,7 @@ type ACME struct {
 	HTTPPort     int      `cbor:"http" key:"http-port" min:"1" max:"65535" help:"TCP port for http-01; the server comes to 80"`
 	TLSPort      int      `cbor:"tls" key:"tls-port" min:"1" max:"65535" help:"TCP port for tls-alpn-01; the server comes to 443"`
 	RetrySec     int      `cbor:"retry" key:"retry" unit:"seconds" min:"1" max:"86400" help:"wait after a failed order; doubled each time, up to 12 hours"`
+	KeepKey      bool     `cbor:"keepkey,omitempty" key:"keep-key" help:"renew certificates with the key that they have, so that TLSA records (DANE) stay right"`
 	EABKeyID     string   `cbor:"eabid" key:"eab-key-id" help:"external account: key ID that the authority gave (RFC 8555 §7.3.4)"`
 	EABKey       string   `cbor:"eab" key:"eab-key" secret:"true" readonly:"true" help:"external account: MAC key, sealed; set by mpctl cert acme set"`
 	DNSServer    string   `cbor:"dns" key:"dns-server" help:"server that takes dynamic updates for dns-01 (RFC 2136): address or name, with :port if it is not 53"`

@@ -134,8 +134,7 @@ func (c *Client) guard(ctx context.Context, p *protection, t target) (*guard, er
 	}
 	switch {
 	case p.route != nil:
-		c.guardRelay(g, p, t)
-		return g, nil
+		return g, c.guardRelay(ctx, g, p, t)
 	case p.row != nil && p.row.Level != LevelDANE:
 		c.guardPolicy(g, p)
 		return g, nil
@@ -146,30 +145,45 @@ func (c *Client) guard(ctx context.Context, p *protection, t target) (*guard, er
 		}
 	}
 	if p.row != nil { // dane, and nothing found
-		why := "it has no TLSA records"
-		if !t.secure {
-			why = "DNSSEC does not vouch for its address (mpctl net dns show tells whose answers count)"
-		}
-		return g, &certFailure{failDANE, fmt.Errorf("%s can't be verified by DANE: %s; demanded by mpctl delivery tls show %s", t.host, why, p.row.Domain)}
+		return g, daneless(p, t)
 	}
 	return g, c.guardSTS(g, p, t)
 }
 
-func (c *Client) guardRelay(g *guard, p *protection, t target) {
+// daneless says why a host can't be verified by the TLSA records that a policy demands.
+func daneless(p *protection, t target) error {
+	why := "it has no TLSA records"
+	if !t.secure {
+		why = "DNSSEC does not vouch for its address (mpctl net dns show tells whose answers count)"
+	}
+	return &certFailure{failDANE, fmt.Errorf("%s can't be verified by DANE: %s; demanded by mpctl delivery tls show %s", t.host, why, p.row.Domain)}
+}
+
+func (c *Client) guardRelay(ctx context.Context, g *guard, p *protection, t target) error {
 	g.want = "the relay's settings require it: " + orElse(p.route.Remedy, "mpctl relay show")
 	if !p.route.Verify || g.mode != TLSRequire && g.mode != TLSWrapped {
-		return
+		return nil
 	}
 	g.label = Verified
 	names := []string{t.host}
-	if p.row != nil && p.row.Level == LevelFingerprint {
+	switch mode := g.mode; {
+	case p.row != nil && p.row.Level == LevelFingerprint:
 		g.label, g.check = Pinned, pinned(p.row.Pins)
-		return
+		return nil
+	case p.row != nil && p.row.Level == LevelDANE: // at the port that is used (RFC 7672 §2.2.2)
+		if t.secure {
+			if found, err := c.guardDANE(ctx, g, p, t); found || err != nil {
+				g.mode = mode
+				return err
+			}
+		}
+		return daneless(p, t)
 	}
 	if p.row != nil && len(p.row.Names) > 0 {
 		names = p.row.Names
 	}
 	g.check = c.trusted(names)
+	return nil
 }
 
 func (c *Client) guardPolicy(g *guard, p *protection) {

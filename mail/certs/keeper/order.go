@@ -89,7 +89,7 @@ func (k *Keeper) order(ctx context.Context, name string, done func(*Entry) (bool
 	if err := k.record(ctx, e.Certificate, func(is *model.IssuedCert) { is.Tried = begun.UnixNano() }); err != nil {
 		return err
 	}
-	issued, err := k.obtain(ctx, e.Names)
+	issued, err := k.obtain(ctx, &e)
 	switch {
 	case outer.Err() != nil:
 		return outer.Err()
@@ -188,8 +188,22 @@ func (k *Keeper) whileLeading(ctx context.Context) (context.Context, func()) {
 	return ctx, func() { cancel(nil); <-ended }
 }
 
+// key gives the key of a new certificate: that of the one before, where it is to be kept (RFC 7671
+// §8.1), otherwise a new one.
+func (k *Keeper) key(e *Entry) (crypto.Signer, []byte, error) {
+	if k.State.Current().Certs.ACME.KeepKey && e.Issued != nil && e.Issued.Key != "" {
+		text, err := k.Vault.Unseal(Use(e.Name), e.Issued.Key)
+		if err != nil {
+			return nil, nil, fmt.Errorf("the key that is to be kept can't be read: %w; cert.acme.keep-key=false makes a new one", err)
+		}
+		key, err := pemKey(text)
+		return key, []byte(text), err
+	}
+	return certs.NewKey()
+}
+
 // obtain asks the ACME server.
-func (k *Keeper) obtain(ctx context.Context, names []string) (c certs.Certificate, err error) {
+func (k *Keeper) obtain(ctx context.Context, e *Entry) (c certs.Certificate, err error) {
 	ctx, cancel := context.WithTimeout(ctx, acme.Timeout)
 	defer cancel()
 	set := k.State.Current()
@@ -214,7 +228,7 @@ func (k *Keeper) obtain(ctx context.Context, names []string) (c certs.Certificat
 	if err := client.Open(ctx); err != nil {
 		return c, err
 	}
-	key, keyPEM, err := certs.NewKey()
+	key, keyPEM, err := k.key(e)
 	if err != nil {
 		return c, err
 	}
@@ -223,7 +237,7 @@ func (k *Keeper) obtain(ctx context.Context, names []string) (c certs.Certificat
 		if err != nil {
 			return c, err
 		}
-		chain, err := client.Order(ctx, account, key, names)
+		chain, err := client.Order(ctx, account, key, e.Names)
 		var ae *acme.Error
 		if again && errors.As(err, &ae) && ae.Account { // the server was set up anew
 			if err := k.dropAccount(ctx, a.Directory); err != nil {
@@ -295,6 +309,11 @@ func (k *Keeper) accountKey(row *model.ACMEAccount) (crypto.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
+	return pemKey(text)
+}
+
+// pemKey reads a key as it is sealed.
+func pemKey(text string) (crypto.Signer, error) {
 	b, _ := pem.Decode([]byte(text))
 	if b == nil {
 		return nil, vault.ErrInvalid
