@@ -21,5 +21,5 @@ type TLSReportSent struct {
 // Reports on TLS (RFC 8460).
 var (
 	TLSReportList = op.New[ListIn, []TLSReportRow]("delivery tls report list", op.Spec{Summary: "list what the next reports on TLS will say", Effect: op.Read})
-	TLSReportSend = op.New[op.None, TLSReportSent]("delivery tls report send", op.Spec{Summary: "send reports on TLS now, today's as far as it has come", Effect: op.Run})
+	TLSReportSend = op.New[op.None, TLSReportSent]("delivery tls report send", op.Spec{Summary: "send reports on TLS now, today's as far as it has come", Effect: op.Run, Alone: true})
 )

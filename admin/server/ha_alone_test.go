@@ -26,8 +26,10 @@ var keptAlone = map[string]string{
 	"job cancel": "this node's work", "storage verify": "this node's work", "storage compact": "this node's work", "fts reindex": "this node's work",
 	"me forward set": "the user's own", "me forward delete": "the user's own", "me autoreply set": "the user's own", "me autoreply delete": "the user's own",
 	"cert renew":          "what comes of an order is no setting",
-	"account usage clear": "what was sent is no setting", "domain usage clear": "what was sent is no setting",
-	"login lock clear": "counters in memory", "delivery block delete": "counters in memory", "mail send": "mail", "mailbox restore": "mail", "mailbox export": "mail", "mailbox import": "mail", "me passwd": "the user's own",
+	"account usage clear": "what was sent is no setting",
+	"domain usage clear":  "what was sent is no setting",
+	"login lock clear":    "counters in memory", "delivery tls report send": "mail", "delivery block delete": "counters in memory",
+	"mail send": "mail", "mailbox restore": "mail", "mailbox export": "mail", "mailbox import": "mail", "me passwd": "the user's own",
 	"me 2fa enable": "the user's own", "me 2fa confirm": "the user's own", "me 2fa disable": "the user's own", "login session add": "the user's own",
 	"queue resend": "mail", "queue hold": "mail", "queue release": "mail", "queue clear": "mail", "queue delete": "mail",
 }

@@ -3,11 +3,9 @@ package server
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +15,7 @@ import (
 	"mailplusd/cluster/pair"
 	"mailplusd/cluster/transport"
 	"mailplusd/cluster/vip"
+	"mailplusd/mail/directory/ldap"
 	"mailplusd/mail/model"
 )
 
@@ -125,7 +124,7 @@ func (s *Server) conditions(ctx context.Context, h *HA, own nodeFacts, peer *tra
 		add(errA == nil && errB == nil && a.Masked() == b.Masked() || h.Loopback, "same LAN", peer.ID, "both nodes are in "+maskedText(a), fmt.Sprintf("this node is in %s, the other in %s", maskedText(a), maskedText(b)), "both nodes need addresses of one subnet")
 	}
 	if own.Source == model.SourceLDAP {
-		add(own.Directory == "", "accounts", own.Source, "this node reaches the LDAP directory; the other one is asked when it joins, and both use this binding", "this node does not reach the LDAP directory: "+own.Directory, "mpctl directory ldap test")
+		add(own.Directory == "", "accounts", own.Source, "this node can log in to the LDAP directory; the other one tries when it joins, and both use this binding", "this node can't log in to the LDAP directory: "+own.Directory, "mpctl directory ldap test")
 	} else {
 		out = append(out, api.Finding{Level: "ok", Check: "accounts", Subject: own.Source, Message: "the local directory is allowed: it is replicated, so it is the same on both nodes by itself; LDAP is not needed"})
 	}
@@ -279,31 +278,25 @@ func (s *Server) accountFacts(f *nodeFacts) {
 // directoryTime bounds how long a node looks for the directory when a pair is made.
 const directoryTime = 8 * time.Second
 
-// reaches tells why this node, which does not have the binding yet, reaches none of the directory's servers;
-// empty when it does.
-func reaches(ctx context.Context, uris []string) error {
-	if len(uris) == 0 {
+// logsIn tells why this node, which does not have the binding yet, can log in to none of the directory's
+// servers and read there.
+func logsIn(ctx context.Context, b *binding) error {
+	if b == nil {
 		return nil
+	}
+	l := b.LDAP
+	l.CA, l.Password = b.CA, b.Secret // for Validate, which knows a sealed one
+	if err := ldap.Validate(&l); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, directoryTime)
 	defer cancel()
-	var errs []error
-	for _, uri := range uris[:min(len(uris), 8)] {
-		u, err := url.Parse(uri)
-		if err != nil {
-			errs = append(errs, err)
-			continue
+	var bad []string
+	for _, p := range ldap.New(l, b.Secret).Probe(ctx) {
+		if p.Err == nil {
+			return nil
 		}
-		port := u.Port()
-		if port == "" {
-			port = map[string]string{"ldap": "389", "ldaps": "636"}[u.Scheme]
-		}
-		d := net.Dialer{Timeout: 3 * time.Second}
-		c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
-		if err == nil {
-			return c.Close()
-		}
-		errs = append(errs, err)
+		bad = append(bad, p.URI+": "+p.Err.Error())
 	}
-	return fmt.Errorf("this node does not reach the LDAP directory that the accounts come from, and both must: %w", errors.Join(errs...))
+	return fmt.Errorf("this node can't log in to the LDAP directory that the accounts come from, and both must: %s", strings.Join(bad, "; "))
 }

@@ -1,9 +1,7 @@
 package server
 
 import (
-	"context"
 	"encoding/json"
-	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -11,6 +9,8 @@ import (
 
 	"mailplusd/cluster/pair"
 	"mailplusd/cluster/transport"
+	"mailplusd/mail/directory/ldap/ldaptest"
+	"mailplusd/mail/model"
 )
 
 // TestPeerConditionsRefuse: each condition that the other node can fail, failed alone, refuses the
@@ -51,7 +51,7 @@ func TestPeerConditionsRefuse(t *testing.T) {
 			}
 			peer := &transport.PairResult{ID: "b", Skew: tc.skew, Hello: transport.Hello{Node: "b", Version: "2.0", Extra: extra}}
 			s := &Server{node: "a"}
-			list := s.conditions(context.Background(), &HA{Formats: formats}, own, peer, nil, netip.AddrPort{})
+			list := s.conditions(t.Context(), &HA{Formats: formats}, own, peer, nil, netip.AddrPort{})
 			bad := 0
 			for _, find := range list {
 				if find.Level != "error" || find.Check == "storage" { // the volume has a test of its own
@@ -68,24 +68,41 @@ func TestPeerConditionsRefuse(t *testing.T) {
 	}
 }
 
-// TestReachesDirectory: a node that is to join says whether it reaches the directory of the accounts.
-func TestReachesDirectory(t *testing.T) {
+// TestLogsInToDirectory: a node that is to join says whether it can log in to the directory of the accounts.
+func TestLogsInToDirectory(t *testing.T) {
 	// covers: R11.26
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	up := "ldap://" + l.Addr().String()
-	for _, tc := range []struct {
-		uris []string
-		ok   bool
-	}{{nil, true}, {[]string{up}, true}, {[]string{"ldap://127.0.0.1:1", up}, true}, {[]string{"ldap://127.0.0.1:1", "ldaps://127.0.0.1:1"}, false}, {[]string{"://"}, false}} {
-		if err := reaches(context.Background(), tc.uris); (err == nil) != tc.ok {
-			t.Errorf("%q: %v", tc.uris, err)
+	d := ldaptest.Start(t, []string{"bob"})
+	with := func(change func(*binding)) *binding {
+		l := model.DefaultLDAP()
+		l.URIs, l.BaseDN, l.BindDN, l.TimeoutSec = []string{d.URI}, ldaptest.Base, ldaptest.BindDN, 2
+		b := &binding{LDAP: l, CA: d.CA, Secret: ldaptest.Password}
+		change(b)
+		raw, err := json.Marshal(b) // as it comes over the link
+		if err != nil {
+			t.Fatal(err)
 		}
+		out := &binding{}
+		if err := json.Unmarshal(raw, out); err != nil {
+			t.Fatal(err)
+		}
+		return out
 	}
-	l.Close()
-	if err := reaches(context.Background(), []string{up}); err == nil || !strings.Contains(err.Error(), "both must") {
-		t.Error(err)
+	for _, tc := range []struct {
+		what string
+		b    *binding
+		want string
+	}{
+		{"local accounts", nil, ""},
+		{"all is well", with(func(*binding) {}), ""},
+		{"the first server is down", with(func(b *binding) { b.URIs = []string{"ldap://127.0.0.1:1", d.URI} }), ""},
+		{"all are down", with(func(b *binding) { b.URIs = []string{"ldap://127.0.0.1:1"} }), "both must"},
+		{"another certificate than is trusted", with(func(b *binding) { b.CA = "" }), "certificate"},
+		{"another password", with(func(b *binding) { b.Secret = "wrong" }), "Invalid Credentials"},
+		{"nothing to be seen", with(func(b *binding) { b.BaseDN = "dc=elsewhere" }), "dc=elsewhere"},
+		{"nonsense", with(func(b *binding) { b.URIs = nil }), "uri"},
+	} {
+		if err := logsIn(t.Context(), tc.b); (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, want %q", tc.what, err, tc.want)
+		}
 	}
 }

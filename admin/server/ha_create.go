@@ -14,6 +14,7 @@ import (
 	"mailplusd/admin/op"
 	"mailplusd/cluster/pair"
 	"mailplusd/cluster/transport"
+	"mailplusd/mail"
 	"mailplusd/mail/model"
 	"mailplusd/mail/state"
 )
@@ -65,8 +66,16 @@ type joinIn struct {
 	History pair.History `json:"history"`
 	Epoch   uint64       `json:"epoch"`
 	Turn    uint64       `json:"turn"`
-	// Directory are the servers that the accounts come from; the new node must reach one of them.
-	Directory []string `json:"directory,omitempty"`
+	// Directory is what the accounts come from; nil: they are local. The new node must be able to log in there.
+	Directory *binding `json:"binding,omitempty"`
+}
+
+// binding is a directory as a node needs it that has no state yet. The way there is encrypted and both ends
+// are known; the new node gets the key of all secrets next.
+type binding struct {
+	model.LDAP
+	CA     string `json:"ca,omitempty"`
+	Secret string `json:"secret,omitempty"`
 }
 
 func (s *Server) haCreate(ctx context.Context, c *Call, in *api.HACreateIn) (api.HAShowOut, error) {
@@ -145,15 +154,19 @@ func (s *Server) makePair(ctx context.Context, c *Call, h *HA, self, other pair.
 	if err := h.Controller.Create(p.Cluster, self, other); err != nil {
 		return undo(haError(err))
 	}
-	if err := askToJoin(ctx, h, s.directoryServers()); err != nil {
+	if err := s.askToJoin(ctx, h); err != nil {
 		return undo(haError(err))
 	}
 	return h.Controller.Made()
 }
 
 // askToJoin has the other node join the pair that this node's facts describe. Said again it changes nothing.
-func askToJoin(ctx context.Context, h *HA, directory []string) error {
+func (s *Server) askToJoin(ctx context.Context, h *HA) error {
 	f := h.Book.Facts()
+	directory, err := s.binding()
+	if err != nil {
+		return err
+	}
 	raw, err := json.Marshal(joinIn{Cluster: f.Cluster, Self: f.Peer, Peer: f.Self, History: f.History, Epoch: f.Epoch, Turn: f.Turn, Directory: directory})
 	if err != nil {
 		return err
@@ -164,16 +177,17 @@ func askToJoin(ctx context.Context, h *HA, directory []string) error {
 	return err
 }
 
-// directoryServers are those of the directory that accounts come from; none when they are local.
-func (s *Server) directoryServers() []string {
+// binding is the directory that accounts come from; nil when they are local.
+func (s *Server) binding() (*binding, error) {
 	if s.mail.State.Current().System.Source != model.SourceLDAP {
-		return nil
+		return nil, nil
 	}
-	conf, _, _ := s.mail.Bound() // its password doesn't matter here
-	if conf == nil {
-		return nil
+	l, err := state.Directories.Get(s.mail.State, model.SourceLDAP)
+	if err != nil {
+		return nil, err
 	}
-	return conf.URIs
+	secret, err := s.mail.Vault.Unseal(mail.DirectorySecret, l.Password)
+	return &binding{LDAP: *l, CA: l.CA, Secret: secret}, err
 }
 
 // joinTime is how long the other node has to say that it has joined.
@@ -188,7 +202,7 @@ func (s *Server) resumeCreate(h *HA) {
 	t := time.NewTicker(200 * time.Millisecond)
 	defer t.Stop()
 	for h.Book.Facts().Making {
-		err := askToJoin(ctx, h, s.directoryServers())
+		err := s.askToJoin(ctx, h)
 		if err == nil {
 			if err = h.Controller.Made(); err == nil {
 				s.log.Info("the pair that was being made is made")
@@ -275,7 +289,7 @@ func (s *Server) servePairing(h *HA) {
 		if err := s.mayJoin(h); err != nil {
 			return nil, err
 		}
-		if err := reaches(ctx, in.Directory); err != nil {
+		if err := logsIn(ctx, in.Directory); err != nil {
 			return nil, err
 		}
 		return nil, h.Controller.Join(in.Cluster, in.Self, in.Peer, in.History, in.Epoch, in.Turn)

@@ -66,7 +66,7 @@ func (s *Server) haRecover(ctx context.Context, c *Call, in *api.HARecoverIn) (a
 		return api.HAShowOut{}, err
 	}
 	if in.Node != s.node {
-		return api.HAShowOut{}, op.Errorf(op.Usage, "this is node %s; run the command on %s itself", s.node, in.Node).With("mpctl ha recover --force " + s.node)
+		return api.HAShowOut{}, op.Errorf(op.Usage, "this is node %s; run the command on %s itself", s.node, in.Node).With("mpctl ha recover " + in.Node + " --force --confirm=" + in.Node + ", there")
 	}
 	if c.DryRun {
 		c.Warn("mail that only %s has would not be seen until it comes back", h.Book.Facts().Peer.ID)

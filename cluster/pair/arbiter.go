@@ -80,7 +80,7 @@ func (Manual) Name() string { return "manual" }
 
 // RequestSolo implements Arbiter.
 func (Manual) RequestSolo(context.Context, SoloRequest) (bool, error) {
-	return false, refuse("the administrator decides here: mpctl ha recover --force")
+	return false, refuse("the administrator decides here: mpctl ha recover NODE --force")
 }
 
 // Serial implements Arbiter.
@@ -159,7 +159,7 @@ func (g *Gateway) solo(ctx context.Context, r SoloRequest) error {
 	}
 	if r.Stale {
 		if !g.StaleAuto {
-			return refuse("the other node has gone on without this one, and has newer mail; mpctl ha recover --force serves the older state")
+			return refuse("the other node has gone on without this one, and has newer mail; mpctl ha recover NODE --force serves the older state")
 		}
 		if r.Uncontacted > 0 && r.Uncontacted < g.Stale {
 			return refuse("this node has an older state and waits %s for the other", g.Stale)

@@ -29,7 +29,7 @@ func (c *Controller) stepPrimary(ctx context.Context, f Facts) {
 		if !c.covered() {
 			c.letGo(ctx)
 			c.serve(Serving{Why: "cut off"}, "this node serves nothing: the other node does not answer and the arbiter does not let it go on alone: "+c.refusal(),
-				"mpctl ha show; if the other node is really down: mpctl ha recover --force")
+				"mpctl ha show; if the other node is really down: "+lastResort(f.Self.ID))
 			return
 		}
 		c.serve(Serving{Accept: true, Address: c.held()}, "the other node has been silent for "+d.Round(100*time.Millisecond).String(), "")
@@ -155,7 +155,7 @@ func (c *Controller) stepSecondary(ctx context.Context, f Facts) {
 	}
 	if !c.goSolo(ctx, f, SoloRequest{Released: released}, why) {
 		c.serve(Serving{Why: "secondary without a primary"}, "the primary is silent and the arbiter does not let this node take over: "+c.refusal(),
-			"mpctl ha show; if the other node is really down: mpctl ha recover --force")
+			"mpctl ha show; if the other node is really down: "+lastResort(f.Self.ID))
 	}
 }
 

@@ -109,8 +109,9 @@ func (c *Controller) stepJoining(ctx context.Context, f Facts) {
 		c.serve(Serving{Why: "receiving mail of the other node"}, "", "")
 		return
 	}
-	alarm := "the node that serves does not answer, and this one does not have everything"
+	alarm, advice := "the node that serves does not answer, and this one does not have everything", "start "+f.Peer.ID
 	if !f.Partial {
+		advice += "; only if it is lost for good: " + lastResort(f.Self.ID)
 		c.mu.Lock()
 		quiet := c.now() - max(c.peer.heard, c.started)
 		c.mu.Unlock()
@@ -119,7 +120,7 @@ func (c *Controller) stepJoining(ctx context.Context, f Facts) {
 		}
 		alarm += ": " + c.refusal()
 	}
-	c.serve(Serving{Why: "waiting for the other node"}, alarm, "start "+f.Peer.ID+"; only if it is lost for good: mpctl ha recover --force")
+	c.serve(Serving{Why: "waiting for the other node"}, alarm, advice)
 }
 
 // reunite brings a follower up to date and makes it a voter.

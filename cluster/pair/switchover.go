@@ -168,7 +168,7 @@ func (c *Controller) Recover(ctx context.Context, force bool) error {
 	case fresh && (h.State == Solo || h.State == Paired && h.Primary == h.Node && h.Address):
 		return deny("mpctl ha show", "%s serves; two nodes that serve alone would have to be merged", h.Node)
 	case !force:
-		return deny("mpctl ha recover --force --confirm="+f.Self.ID, "this is the last resort: mail that only %s has stays away until it comes back, and is merged then", f.Peer.ID)
+		return deny(lastResort(f.Self.ID), "this is the last resort: mail that only %s has stays away until it comes back, and is merged then", f.Peer.ID)
 	case f.Partial:
 		return deny("start "+f.Peer.ID, "this node has never had all mail; it can't serve")
 	}
@@ -181,6 +181,9 @@ func (c *Controller) Recover(ctx context.Context, force bool) error {
 	}
 	return nil
 }
+
+// lastResort is the command with which an administrator lets a node serve alone.
+func lastResort(node string) string { return "mpctl ha recover " + node + " --force --confirm=" + node }
 
 // arbiter notes what the arbiter said last.
 func (c *Controller) arbiter(err error) {

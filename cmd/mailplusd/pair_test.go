@@ -38,7 +38,8 @@ type twin struct {
 	*process
 	l        *lan
 	name, ip string
-	program  string // empty: the one under test
+	program  string   // empty: the one under test
+	env      []string // of its process, further
 }
 
 // node prepares a node; host is the last number of its address.
@@ -54,6 +55,7 @@ func (n *twin) run(args ...string) {
 	n.cmd = exec.Command(cmp.Or(n.program, bins.mailplusd), append([]string{"serve", "--name", n.name, "--data", n.dir, "--bind", n.ip, "--link", n.ip + ":2826",
 		"--admin-socket", filepath.Join(n.dir, "admin.sock"), "--vip-driver", "loopback", "--lease", "short", "--cold-wait", "10s"}, args...)...)
 	n.cmd.Stdout, n.cmd.Stderr = &n.log, &n.log
+	n.cmd.Env = append(os.Environ(), n.env...)
 	os.MkdirAll(n.dir, 0o700)
 	if err := n.cmd.Start(); err != nil {
 		n.t.Fatal(err)

@@ -3,8 +3,11 @@ package state
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"unicode/utf8"
 
 	"mailplusd/mail/model"
+
+	"github.com/fxamacker/cbor/v2"
 )
 
 // Branch names the side of a split that is merged into the other: its last epoch, and the
@@ -140,9 +143,39 @@ type MergeRcpt struct {
 // MergeRow is a row that the loser put or (without Value) deleted.
 type MergeRow struct {
 	Table byte   `cbor:"1,keyasint"`
-	Key   string `cbor:"2,keyasint"`
+	Key   RowKey `cbor:"2,keyasint"`
 	Value []byte `cbor:"3,keyasint,omitempty"`
 	At    int64  `cbor:"4,keyasint"`
+}
+
+// RowKey is the key of a row. Some tables have keys that are no text (the admin log: a time and a name); CBOR
+// has such a string as octets, and refuses it as text (RFC 8949 §3.1).
+type RowKey string
+
+// MarshalCBOR implements cbor.Marshaler.
+func (k RowKey) MarshalCBOR() ([]byte, error) {
+	if utf8.ValidString(string(k)) {
+		return cbor.Marshal(string(k))
+	}
+	return cbor.Marshal([]byte(k))
+}
+
+// UnmarshalCBOR implements cbor.Unmarshaler.
+func (k *RowKey) UnmarshalCBOR(raw []byte) error {
+	if len(raw) > 0 && raw[0]>>5 == 2 { // octets
+		var b []byte
+		if err := cbor.Unmarshal(raw, &b); err != nil {
+			return err
+		}
+		*k = RowKey(b)
+		return nil
+	}
+	var s string
+	if err := cbor.Unmarshal(raw, &s); err != nil {
+		return err
+	}
+	*k = RowKey(s)
+	return nil
 }
 
 // MergeCounter is what the loser added to a counter.

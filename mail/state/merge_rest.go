@@ -166,7 +166,7 @@ func (m *merging) row(in *MergeRow) error {
 		if err := m.noteRow(key); err != nil {
 			return err
 		}
-		if err := t.replace(m.apply, in.Key, in.Value); err != nil {
+		if err := t.replace(m.apply, string(in.Key), in.Value); err != nil {
 			return err
 		}
 	}
@@ -193,7 +193,7 @@ func (m *merging) password(key []byte, in *MergeRow, ours *note) (bool, error) {
 	if err := m.noteRow(key); err != nil {
 		return true, err
 	}
-	return true, Users.replace(m.apply, in.Key, in.Value)
+	return true, Users.replace(m.apply, string(in.Key), in.Value)
 }
 
 // listed names a setting of the loser in the report. There is none unless both sides were
@@ -211,7 +211,7 @@ func (m *merging) listed(t anyTable, in *MergeRow) error {
 // sequence: a number that only rises goes on above both.
 func (m *merging) sequence(in *MergeRow, ours []byte) error {
 	if ours == nil {
-		return Sequences.replace(m.apply, in.Key, in.Value)
+		return Sequences.replace(m.apply, string(in.Key), in.Value)
 	}
 	var a, b Sequence
 	if err := decMode.Unmarshal(ours, &a); err != nil {
@@ -220,7 +220,7 @@ func (m *merging) sequence(in *MergeRow, ours []byte) error {
 	if err := decMode.Unmarshal(in.Value, &b); err != nil || b.Last <= a.Last {
 		return nil
 	}
-	return Sequences.replace(m.apply, in.Key, in.Value)
+	return Sequences.replace(m.apply, string(in.Key), in.Value)
 }
 
 // conflict keeps the value that loses under a name that says so, where rows have names that

@@ -128,6 +128,13 @@ func TestSplitRowsAndCounters(t *testing.T) {
 	})
 	password(x.a, "u", "from a") // a new ID: refused on b, allowed on a, which owns the settings
 	token(x.a, "t", 2)
+	logged := &model.AdminEvent{Time: 0x0102_0304_fafb_fcfd, Actor: "root"} // whose key is no text
+	for _, s := range []*side{x.a, x.b} {                                   // whichever loses
+		if err := s.Update(ctx, func(tx *Tx) error { return AdminLog.Put(tx, logged) }); err != nil {
+			t.Fatal(err)
+		}
+		logged = &model.AdminEvent{Time: logged.Time + 1, Actor: "alice"}
+	}
 	x.b.now = nowPlus(1) // b is later
 	err := x.b.Update(ctx, func(tx *Tx) error {
 		u, err := Users.Get(tx, "v")
@@ -148,6 +155,9 @@ func TestSplitRowsAndCounters(t *testing.T) {
 	x.both(func(t testing.TB, w *side, rep *MergeReport) {
 		if n, _ := w.Counter("n"); n != 12 {
 			t.Errorf("counter %d, want 12", n)
+		}
+		if log, err := AdminLog.List(w, ""); err != nil || len(log) != 2 {
+			t.Errorf("admin log of both sides: %+v %v", log, err)
 		}
 		v, err := Users.Get(w, "v")
 		if err != nil || v.Hash != "from b" {

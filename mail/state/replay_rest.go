@@ -72,7 +72,7 @@ func (r *Replay) rows(b *batcher) error {
 		if err != nil {
 			return err
 		}
-		item := MergeRow{Table: rest[1], Key: string(rest[2:]), At: n.Time}
+		item := MergeRow{Table: rest[1], Key: RowKey(rest[2:]), At: n.Time}
 		if len(v) >= 8 {
 			item.Value = v[8:]
 		}

@@ -65,7 +65,7 @@ func TestWitness(t *testing.T) {
 	s.poll(30*time.Second, "nobody holds the address", func() bool { return s.watch.now() == "" })
 	s.poll(10*time.Second, "mpctl says that nobody serves, and what to do", func() bool {
 		v := s.shown(h)
-		return v.State == "isolated" && strings.Contains(v.Advice, "ha recover --force")
+		return v.State == "isolated" && strings.Contains(v.Advice, "mpctl ha recover "+h.name+" --force")
 	})
 	s.note("the witness comes back")
 	s.witness.start()
