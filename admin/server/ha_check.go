@@ -124,8 +124,8 @@ func (s *Server) conditions(ctx context.Context, h *HA, own nodeFacts, peer *tra
 		b, errB := netip.ParsePrefix(f.Prefix)
 		add(errA == nil && errB == nil && a.Masked() == b.Masked() || h.Loopback, "same LAN", peer.ID, "both nodes are in "+maskedText(a), fmt.Sprintf("this node is in %s, the other in %s", maskedText(a), maskedText(b)), "both nodes need addresses of one subnet")
 	}
-	if own.Source == model.SourceLDAP {
-		add(own.Directory == "", "accounts", own.Source, "this node reaches the LDAP directory; the other one is asked when it joins, and both use this binding", "this node does not reach the LDAP directory: "+own.Directory, "mpctl directory ldap test")
+	if own.Source != model.SourceLocal {
+		add(own.Directory == "", "accounts", own.Source, "this node reaches the directory of the accounts; the other one is asked when it joins, and both use this binding", "this node does not reach the directory of the accounts: "+own.Directory, directoryCommand(own.Source)+" test")
 	} else {
 		out = append(out, api.Finding{Level: "ok", Check: "accounts", Subject: own.Source, Message: "the local directory is allowed: it is replicated, so it is the same on both nodes by itself; LDAP is not needed"})
 	}
@@ -252,7 +252,7 @@ func (s *Server) accountFacts(f *nodeFacts) {
 			f.TwoFactor++
 		}
 	}
-	if f.Source != model.SourceLDAP {
+	if f.Source == model.SourceLocal {
 		return
 	}
 	conf, client, err := s.mail.Bound()
@@ -305,5 +305,5 @@ func reaches(ctx context.Context, uris []string) error {
 		}
 		errs = append(errs, err)
 	}
-	return fmt.Errorf("this node does not reach the LDAP directory that the accounts come from, and both must: %w", errors.Join(errs...))
+	return fmt.Errorf("this node does not reach the directory that the accounts come from, and both must: %w", errors.Join(errs...))
 }

@@ -166,14 +166,20 @@ func askToJoin(ctx context.Context, h *HA, directory []string) error {
 
 // directoryServers are those of the directory that accounts come from; none when they are local.
 func (s *Server) directoryServers() []string {
-	if s.mail.State.Current().System.Source != model.SourceLDAP {
+	if s.mail.State.Current().System.Source == model.SourceLocal {
 		return nil
 	}
-	conf, _, _ := s.mail.Bound() // its password doesn't matter here
-	if conf == nil {
+	conf, client, _ := s.mail.Bound()
+	switch {
+	case conf == nil:
 		return nil
+	case client == nil:
+		return conf.URIs // its password doesn't matter here
 	}
-	return conf.URIs
+	ctx, cancel := context.WithTimeout(s.life, directoryTime)
+	defer cancel()
+	uris, _ := client.Servers(ctx)
+	return uris
 }
 
 // joinTime is how long the other node has to say that it has joined.
