@@ -35,23 +35,38 @@ func (s *Server) Bound() (*model.LDAP, *ldap.Client, error) {
 	if b.version == version && version != 0 {
 		return b.conf, b.client, nil
 	}
-	conf, err := state.Directories.Get(s.State, model.SourceLDAP)
-	if errors.Is(err, state.ErrNotFound) {
-		b.conf, b.client, b.version = nil, nil, version
-		return nil, nil, nil
-	}
+	conf, err := directory.Bound(s.State)
 	if err != nil {
 		return nil, nil, err
+	}
+	if conf == nil {
+		b.conf, b.client, b.version = nil, nil, version
+		return nil, nil, nil
 	}
 	if b.conf == nil || !sameBinding(b.conf, conf) {
 		secret, err := s.Vault.Unseal(DirectorySecret, conf.Password)
 		if err != nil {
-			return conf, nil, fmt.Errorf("the password of the directory can't be read: %w; set it again with mpctl directory ldap set --bind-password-file FILE", err)
+			return conf, nil, fmt.Errorf("the password of the directory can't be read: %w; set it again with mpctl directory %s set --bind-password-file FILE", err, DirectoryNoun(conf.Source))
 		}
-		b.client = ldap.New(*conf, secret)
+		b.client = s.DirectoryClient(conf, secret)
 	}
 	b.conf, b.version = conf, version
 	return b.conf, b.client, nil
+}
+
+// DirectoryClient makes a client for a binding that asks the DNS servers of the settings.
+func (s *Server) DirectoryClient(conf *model.LDAP, secret string) *ldap.Client {
+	c := ldap.New(*conf, secret)
+	c.Resolvers = func() []string { return s.State.Current().Network.Resolvers }
+	return c
+}
+
+// DirectoryNoun is how mpctl directory calls a source.
+func DirectoryNoun(source string) string {
+	if source == model.SourceDomain {
+		return "ad"
+	}
+	return "ldap"
 }
 
 func sameBinding(a, b *model.LDAP) bool {
@@ -74,13 +89,17 @@ func (s *Server) credential(c *login.Credential, acc *directory.Account) {
 		c.Check = func(context.Context, []byte) (bool, error) { return false, err }
 		return
 	}
-	dn, name := client.Nobody()
+	who := client.Nobody()
 	if acc != nil {
-		dn, name = acc.DN, acc.Name
+		who = ldap.Who{DN: acc.DN, Name: acc.Name, GUID: acc.GUID}
 	}
 	c.Remember = time.Duration(conf.CacheMinutes) * time.Minute
 	c.Check = func(ctx context.Context, password []byte) (bool, error) {
-		return client.CheckPassword(ctx, dn, name, password)
+		v, err := client.CheckPassword(ctx, who, password)
+		if err == nil && v.Why != "" {
+			s.log.Info("the directory refuses a login", "account", who.Name, "why", v.Why)
+		}
+		return v.Right, err
 	}
 }
 
@@ -104,24 +123,27 @@ func (s *Server) SyncDirectory(ctx context.Context, force bool) (*directory.Sync
 			out, err = directory.Sync(ctx, s.State, conf.Source, e, force, now)
 		}
 	}
-	if uerr := s.noteSync(ctx, out, err, now); err == nil {
+	if conf == nil {
+		return nil, err
+	}
+	if uerr := s.noteSync(ctx, conf.Source, out, err, now); err == nil {
 		err = uerr
 	}
 	return out, err
 }
 
 // noteSync stores how a synchronisation ended. The same failure again is not a change.
-func (s *Server) noteSync(ctx context.Context, out *directory.Synced, failed error, now time.Time) error {
+func (s *Server) noteSync(ctx context.Context, source string, out *directory.Synced, failed error, now time.Time) error {
 	return s.State.Update(context.WithoutCancel(ctx), func(tx *state.Tx) error {
-		if has, err := state.Directories.Has(tx, model.SourceLDAP); err != nil || !has {
+		if has, err := state.Directories.Has(tx, source); err != nil || !has {
 			return err // unbound meanwhile
 		}
 		if failed == nil {
 			return state.DirectoryStates.Put(tx, &out.DirectoryState)
 		}
-		st, err := state.DirectoryStates.Get(tx, model.SourceLDAP)
+		st, err := state.DirectoryStates.Get(tx, source)
 		if errors.Is(err, state.ErrNotFound) {
-			st, err = &model.DirectoryState{Source: model.SourceLDAP}, nil
+			st, err = &model.DirectoryState{Source: source}, nil
 		}
 		if err != nil || st.Error == failed.Error() {
 			return err
@@ -151,8 +173,8 @@ func (s *Server) followDirectory() {
 			}
 			out, err := s.SyncDirectory(s.ctx, false)
 			switch {
-			case err == nil && (out.Added > 0 || out.Changed > 0 || len(out.Lost) > 0):
-				s.log.Info("directory synchronised", "users", out.Users, "added", out.Added, "changed", out.Changed, "gone", len(out.Lost))
+			case err == nil && (out.Added > 0 || out.Changed > 0 || len(out.Lost) > 0 || len(out.Renamed) > 0):
+				s.log.Info("directory synchronised", "users", out.Users, "added", out.Added, "changed", out.Changed, "gone", len(out.Lost), "renamed", len(out.Renamed))
 			case err != nil && s.ctx.Err() == nil:
 				failed = now
 				s.log.Error("directory not synchronised", "err", err)
@@ -163,7 +185,7 @@ func (s *Server) followDirectory() {
 
 // syncDue tells whether this node has to synchronise now.
 func (s *Server) syncDue(now time.Time) bool {
-	if !s.leading() || s.State.Current().System.Source != model.SourceLDAP {
+	if !s.leading() || s.State.Current().System.Source == model.SourceLocal {
 		return false
 	}
 	conf, _, err := s.Bound()

@@ -23,6 +23,7 @@ var All = []op.Any{
 	AccountUsageList, AccountUsageClear,
 	AccountSourceShow, AccountSourceSet,
 	LDAPBind, LDAPShow, LDAPSet, LDAPUnbind, LDAPTest, LDAPSync,
+	ADBind, ADShow, ADSet, ADUnbind, ADTest, ADSync,
 	LicenseList, LicenseIssue, LicenseAdd,
 	DomainAdd, DomainList, DomainShow, DomainSet, DomainDelete, DomainDNSRecords,
 	DomainSTSShow, DomainSTSSet,

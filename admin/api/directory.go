@@ -105,14 +105,14 @@ type LDAPSyncOut struct {
 
 // The bound directory: accounts of an LDAP server (R5.04–R5.15).
 var (
-	LDAPBind = op.New[LDAPBindIn, LDAPOut]("directory ldap bind", op.Spec{Summary: "bind this mail system to an LDAP directory", Effect: op.Create,
+	LDAPBind = op.New[LDAPBindIn, LDAPOut]("directory ldap bind", op.Spec{Summary: "bind this mail system to an LDAP directory", Early: true, Effect: op.Create,
 		Help: "The directory is asked before the binding is stored. Its users become the accounts with mpctl account source set ldap.\n" +
 			"What fits OpenLDAP with inetOrgPerson is set; mpctl directory ldap show tells it.",
 		Examples: []string{"mpctl directory ldap bind --uri ldap://ldap.example.com --ldap-ca ca.pem --base-dn dc=example,dc=com --bind-dn cn=mail,dc=example,dc=com --bind-password-file ldap.pw"}})
-	LDAPShow   = op.New[op.None, LDAPOut]("directory ldap show", op.Spec{Summary: "show the binding and the last synchronisation", Effect: op.Read})
-	LDAPSet    = op.New[LDAPSetIn, LDAPOut]("directory ldap set", op.Spec{Summary: "change the binding; the directory is asked before", Effect: op.Update})
-	LDAPUnbind = op.New[op.None, op.None]("directory ldap unbind", op.Spec{Summary: "leave the directory; its users' mail stays and is theirs again when it is bound again", Effect: op.Delete, Confirm: op.ConfirmYes})
-	LDAPTest   = op.New[LDAPTestIn, []Finding]("directory ldap test", op.Spec{Summary: "check that this node reaches the directory and can log in there", Effect: op.Read, Local: true,
+	LDAPShow   = op.New[op.None, LDAPOut]("directory ldap show", op.Spec{Summary: "show the binding and the last synchronisation", Early: true, Effect: op.Read})
+	LDAPSet    = op.New[LDAPSetIn, LDAPOut]("directory ldap set", op.Spec{Summary: "change the binding; the directory is asked before", Early: true, Effect: op.Update})
+	LDAPUnbind = op.New[op.None, op.None]("directory ldap unbind", op.Spec{Summary: "leave the directory; its users' mail stays and is theirs again when it is bound again", Early: true, Effect: op.Delete, Confirm: op.ConfirmYes})
+	LDAPTest   = op.New[LDAPTestIn, []Finding]("directory ldap test", op.Spec{Summary: "check that this node reaches the directory and can log in there", Early: true, Effect: op.Read, Local: true,
 		Help: "In a pair run it on both nodes: each asks the directory by itself."})
 	LDAPSync = op.New[LDAPSyncIn, LDAPSyncOut]("directory ldap sync", op.Spec{Summary: "read users and groups of the directory now", Effect: op.Run})
 )

@@ -13,7 +13,7 @@ type SourceRow struct {
 // SourceSetIn chooses the account source.
 type SourceSetIn struct {
 	Type     string  `json:"type" arg:"1" enum:"local,ldap,domain" help:"where accounts come from"`
-	MoveMail *string `json:"move_mail" flag:"move-mail" enum:"yes,no" help:"from local to a directory: give the mail of each local account to the directory account of the same name; asked for on a terminal"`
+	MoveMail *string `json:"move_mail" flag:"move-mail" enum:"yes,no" help:"from local to a directory: give mail, forward, automatic reply and second factor of each local account to the directory account of the same name; asked for on a terminal"`
 }
 
 // Account sources: exactly one is in force.
@@ -22,5 +22,5 @@ var (
 	AccountSourceSet  = op.New[SourceSetIn, []SourceRow]("account source set", op.Spec{Summary: "choose where accounts come from; only a bound directory can be chosen", Effect: op.Update,
 		Help: "The accounts of the directory are read first. Accounts of different sources have addresses and mailboxes of their own, even with the same name;\n" +
 			"who switches back finds the mail that was there. Other sessions than new ones are not touched.",
-		Examples: []string{"mpctl account source set ldap --move-mail yes"}})
+		Examples: []string{"mpctl account source set ldap --move-mail yes", "mpctl account source set domain --move-mail no"}})
 )

@@ -57,12 +57,12 @@ type SetupShowOut struct {
 type SetupNewIn struct {
 	Domain    string    `json:"domain" flag:"domain" required:"true" help:"what stands behind the @ of users' addresses"`
 	Hostname  string    `json:"hostname" flag:"hostname" help:"this server's own full name (default mail.DOMAIN)"`
-	Source    string    `json:"account_source" flag:"account-type" enum:"local,ldap,domain" default:"local" help:"where accounts come from"`
+	Source    string    `json:"account_source" flag:"account-type" enum:"local,ldap,domain" default:"local" help:"where accounts come from; ldap and domain must be bound before: mpctl directory ldap bind, mpctl directory ad bind"`
 	Interface string    `json:"interface" flag:"interface" default:"all" complete:"interface" help:"network interface or address that the services listen on; mpctl net interface list names them"`
 	Resolver  []string  `json:"resolver" flag:"resolver" help:"DNS server, address or address:port, repeatable (default: those of the host); kept as network.resolvers"`
 	Storage   string    `json:"storage" flag:"storage" help:"must be this node's data directory, when given"`
-	Admin     string    `json:"admin" flag:"admin" help:"first administrator's login name"`
-	Password  op.Secret `json:"password" secret:"password" optional:"true" help:"password of the first administrator"`
+	Admin     string    `json:"admin" flag:"admin" help:"first administrator's login name; with a directory a user there"`
+	Password  op.Secret `json:"password" secret:"password" optional:"true" help:"password of the first administrator; with a directory it is there"`
 }
 
 // SetupFromMailServerIn is a new mail system with the data of a previous one, which mpctl reads on the machine it runs on.

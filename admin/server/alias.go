@@ -250,29 +250,6 @@ func aliasLoop(tx *state.Tx, d *model.Domain, a *model.Alias, start string, dept
 	return ""
 }
 
-// dropFromAliases takes a member out of every alias; an alias that would be left empty goes.
-func dropFromAliases(tx *state.Tx, m model.AliasMember) error {
-	for a, err := range state.Aliases.All(tx, "") {
-		if err != nil {
-			return err
-		}
-		i := slices.Index(a.Members, m)
-		if i < 0 {
-			continue
-		}
-		if a.Members = slices.Delete(a.Members, i, i+1); len(a.Members) == 0 {
-			if err := state.Aliases.Delete(tx, a.Domain+"/"+a.Name); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := state.Aliases.Put(tx, a); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Limits of an alias file.
 const (
 	maxAliasLine  = 1 << 20

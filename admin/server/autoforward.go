@@ -233,7 +233,7 @@ func (s *Server) deliveryForwardSet(ctx context.Context, c *Call, in *api.Passin
 	return out, err
 }
 
-// dropPassing takes out what a user who is deleted has set, and the rules that copy mail to him.
+// dropPassing takes out what a user who is deleted has set.
 func dropPassing(tx *state.Tx, u *model.User) error {
 	for _, drop := range []func() error{
 		func() error { return state.AutoForwards.Delete(tx, u.Key()) },
@@ -243,7 +243,7 @@ func dropPassing(tx *state.Tx, u *model.User) error {
 			return err
 		}
 	}
-	return dropFromBCC(tx, "", model.AliasMember{Kind: model.AliasUser, Value: u.Name})
+	return nil
 }
 
 // dropFromBCC deletes the rules of a domain (empty: of all) whose copies go to somebody who goes.

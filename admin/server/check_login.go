@@ -41,7 +41,7 @@ func (s *Server) checkLogin(ctx context.Context, _ *Call, in *api.CheckLoginIn) 
 	switch a.Status() {
 	case model.UserDisabled:
 		if a.Away != "" {
-			f.add("error", "login", a.Name, "mpctl directory ldap sync, when that has changed", "the account is disabled by the directory (%s)", a.Away)
+			f.add("error", "login", a.Name, directoryCommand(pic.Source)+" sync, when that has changed", "the account is disabled by the directory (%s)", a.Away)
 		}
 		if a.Disabled {
 			f.add("error", "login", a.Name, "mpctl user enable "+a.Name, "the account is disabled")
@@ -87,29 +87,21 @@ func policyFindings(f *findings, a *directory.Account) {
 	}
 }
 
-// checkBound asks the directory about a password; without one it asks whether the directory answers.
+// checkBound asks the directory about a user and his password; without one it asks whether the directory answers.
 func (s *Server) checkBound(ctx context.Context, f *findings, a *directory.Account, password []byte) {
-	_, client, err := s.mail.Bound()
+	conf, client, err := s.mail.Bound()
 	if err == nil && client == nil {
 		err = mail.ErrNoDirectory
 	}
 	if err != nil {
-		f.add("error", "directory", a.Name, "mpctl directory ldap show", "%v", err)
+		f.add("error", "directory", a.Name, directoryCommand(a.Source)+" show", "%v", err)
 		return
 	}
-	if len(password) == 0 {
+	if len(password) == 0 && !conf.AD() {
 		if probes := client.Probe(ctx); !slices.ContainsFunc(probes, func(p ldap.Probe) bool { return p.Err == nil }) {
-			f.add("error", "directory", a.Name, "mpctl directory ldap test", "the directory can't be asked: %v", probes[0].Err)
+			f.add("error", "directory", a.Name, directoryCommand(a.Source)+" test", "the directory can't be asked: %v", probes[0].Err)
 		}
 		return
 	}
-	ok, err := client.CheckPassword(ctx, a.DN, a.Name, password)
-	switch {
-	case err != nil:
-		f.add("error", "directory", a.Name, "mpctl directory ldap test", "%v: logins fail for the moment", err)
-	case !ok:
-		f.add("error", "login", a.Name, "", "the directory refuses the password")
-	default:
-		f.add("ok", "login", a.Name, "", "the directory accepts the password")
-	}
+	s.askAbout(ctx, f, conf, client, &a.User, password)
 }

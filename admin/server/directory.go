@@ -6,7 +6,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"strings"
-	"time"
 
 	"mailplusd/admin/api"
 	"mailplusd/admin/op"
@@ -18,51 +17,84 @@ import (
 	"mailplusd/mail/vault"
 )
 
+// What bindings to an LDAP directory and to an Active Directory domain have in common.
+
 func (s *Server) bindDirectory() {
 	bind(s, api.LDAPBind, s.ldapBind)
 	bind(s, api.LDAPShow, s.ldapShow)
 	bind(s, api.LDAPSet, s.ldapSet)
-	bind(s, api.LDAPUnbind, s.ldapUnbind)
-	bind(s, api.LDAPTest, s.ldapTest)
-	bind(s, api.LDAPSync, s.ldapSync)
+	bind(s, api.LDAPUnbind, s.unbind(model.SourceLDAP))
+	bind(s, api.LDAPTest, s.testDirectory(model.SourceLDAP))
+	bind(s, api.LDAPSync, s.syncDirectory(model.SourceLDAP))
+	bind(s, api.ADBind, s.adBind)
+	bind(s, api.ADShow, s.adShow)
+	bind(s, api.ADSet, s.adSet)
+	bind(s, api.ADUnbind, s.unbind(model.SourceDomain))
+	bind(s, api.ADTest, s.testDirectory(model.SourceDomain))
+	bind(s, api.ADSync, s.syncDirectory(model.SourceDomain))
 }
 
-var errNotBound = op.Errorf(op.NotFound, "no directory is bound").With("mpctl directory ldap bind --uri ldap://HOST --base-dn DN …")
+// directoryCommand is the start of the commands about the directory of a source.
+func directoryCommand(source string) string { return "mpctl directory " + mail.DirectoryNoun(source) }
 
-// ldapOut shows a binding as r has it.
-func (s *Server) ldapOut(r state.Reader) (out api.LDAPOut, err error) {
-	l, err := state.Directories.Get(r, model.SourceLDAP)
+// howToBind are the commands that bind a directory of each source.
+var howToBind = map[string]string{
+	model.SourceLDAP:   "mpctl directory ldap bind --uri ldap://HOST --base-dn DN …",
+	model.SourceDomain: "mpctl directory ad bind --domain AD.EXAMPLE.COM --bind-user NAME --bind-password-file FILE",
+}
+
+// notBound says that there is no binding of a source.
+func notBound(r state.Reader, source string) error {
+	l, err := directory.Bound(r)
+	switch {
+	case err != nil:
+		return err
+	case l == nil && source == model.SourceLDAP:
+		return op.Errorf(op.NotFound, "no directory is bound").With(howToBind[source])
+	case l == nil:
+		return op.Errorf(op.NotFound, "no Active Directory domain is bound").With(howToBind[source])
+	case l.AD():
+		return op.Errorf(op.NotFound, "no LDAP directory is bound; the Active Directory domain %s is", l.Realm).With(directoryCommand(l.Source) + " show")
+	}
+	return op.Errorf(op.NotFound, "no Active Directory domain is bound; an LDAP directory is").With(directoryCommand(l.Source) + " show")
+}
+
+// binding reads the binding of a source.
+func binding(r state.Reader, source string) (*model.LDAP, error) {
+	l, err := state.Directories.Get(r, source)
 	if errors.Is(err, state.ErrNotFound) {
-		return out, errNotBound
+		return nil, notBound(r, source)
 	}
-	if err != nil {
-		return out, err
+	return l, err
+}
+
+// alreadyBound refuses a second binding (R5.06).
+func alreadyBound(r state.Reader) error {
+	l, err := directory.Bound(r)
+	if err == nil && l != nil {
+		err = refused("a directory is bound already, and there can be one at a time", directoryCommand(l.Source)+" set …, or "+directoryCommand(l.Source)+" unbind --yes first")
 	}
-	set, err := state.LoadSettings(r)
-	if err != nil {
-		return out, err
+	return err
+}
+
+// secretState says whether the password of a binding can be read.
+func (s *Server) secretState(sealed string) string {
+	if sealed == "" {
+		return "not set"
 	}
-	out = api.LDAPOut{
-		URIs: l.URIs, TLS: l.TLS, CA: subjects(l.CA), BindDN: l.BindDN, Password: "not set", BaseDN: l.BaseDN, UserFilter: l.UserFilter, GroupFilter: l.GroupFilter,
-		DisabledFilter: l.DisabledFilter, NameAttr: l.NameAttr, DisplayAttr: l.DisplayAttr, NicknameAttr: l.NicknameAttr, GroupAttr: l.GroupAttr,
-		MemberAttrs: l.MemberAttrs, AdminGroup: l.AdminGroup, SyncMinutes: l.SyncMinutes, Timeout: l.TimeoutSec, CacheMinutes: l.CacheMinutes,
-		InForce: set.System.Source == model.SourceLDAP,
+	if _, err := s.mail.Vault.Unseal(mail.DirectorySecret, sealed); errors.Is(err, vault.ErrNoKey) {
+		return "not readable on this node"
 	}
-	if l.Password != "" {
-		out.Password = "set"
-		if _, uerr := s.mail.Vault.Unseal(mail.DirectorySecret, l.Password); errors.Is(uerr, vault.ErrNoKey) {
-			out.Password = "not readable on this node"
-		}
-	}
-	st, err := state.DirectoryStates.Get(r, model.SourceLDAP)
+	return "set"
+}
+
+// lastSync is how the last synchronisation of a source ended; empty when there was none.
+func lastSync(r state.Reader, source string) (*model.DirectoryState, error) {
+	st, err := state.DirectoryStates.Get(r, source)
 	if errors.Is(err, state.ErrNotFound) {
-		return out, nil
+		return &model.DirectoryState{}, nil
 	}
-	if err == nil {
-		out.Synced, out.Error, out.Users, out.Groups, out.Disabled, out.Gone = stamp(st.Done), st.Error, st.Users, st.Groups, st.Disabled, st.Gone
-		out.Unsupported, out.LeftOut, out.Notes = st.Unsupported, st.LeftOut, st.Notes
-	}
-	return out, err
+	return st, err
 }
 
 // subjects names the certificates of a PEM text.
@@ -80,26 +112,42 @@ func subjects(text string) string {
 	}
 }
 
-// ldapTry asks a directory before its binding is stored.
-func (s *Server) ldapTry(ctx context.Context, l *model.LDAP) error {
+// clientFor makes a client for a binding, checked, that is perhaps not stored.
+func (s *Server) clientFor(l *model.LDAP) (*ldap.Client, error) {
 	if err := ldap.Validate(l); err != nil {
-		return err
+		return nil, err
 	}
 	secret, err := s.mail.Vault.Unseal(mail.DirectorySecret, l.Password)
 	if err != nil {
-		return refused("the password of the binding can't be read on this node: "+err.Error(), "give it again with --bind-password-file")
+		return nil, refused("the password of the binding can't be read on this node: "+err.Error(), "give it again with --bind-password-file")
+	}
+	return s.mail.DirectoryClient(l, secret), nil
+}
+
+// tryBinding asks a directory before its binding is stored, and learns from a domain what it is called.
+func (s *Server) tryBinding(ctx context.Context, l *model.LDAP) error {
+	client, err := s.clientFor(l)
+	if err != nil {
+		return err
 	}
 	var bad []string
-	for _, p := range ldap.New(*l, secret).Probe(ctx) {
+	for _, p := range client.Probe(ctx) {
 		if p.Err == nil {
-			return nil
+			if l.AD() {
+				l.Short, err = client.Short(ctx)
+			}
+			return err
 		}
 		bad = append(bad, p.URI+": "+p.Err.Error())
 	}
-	return refused("the directory can't be used: "+strings.Join(bad, "; "), "ldapsearch -H "+l.URIs[0]+" -ZZ -x -D '"+l.BindDN+"' -W -b '"+l.BaseDN+"' -s base")
+	text := strings.Join(bad, "; ")
+	if l.AD() {
+		return refused("the domain can't be used: "+text, "host -t SRV _ldap._tcp.dc._msdcs."+l.Realm+", or name a domain controller with --uri ldap://HOST")
+	}
+	return refused("the directory can't be used: "+text, "ldapsearch -H "+l.URIs[0]+" -ZZ -x -D '"+l.BindDN+"' -W -b '"+l.BaseDN+"' -s base")
 }
 
-func (s *Server) ldapWarn(c *Call, l *model.LDAP) {
+func (s *Server) warnBinding(c *Call, l *model.LDAP) {
 	for _, u := range l.URIs {
 		if l.TLS == model.LDAPNoTLS && strings.HasPrefix(u, "ldap://") {
 			c.Warn("passwords go to %s in clear; --tls starttls or ldaps:// protects them", u)
@@ -110,220 +158,207 @@ func (s *Server) ldapWarn(c *Call, l *model.LDAP) {
 	}
 }
 
-func (s *Server) ldapBind(ctx context.Context, c *Call, in *api.LDAPBindIn) (out api.LDAPOut, err error) {
-	if has, err := state.Directories.Has(s.mail.State, model.SourceLDAP); err != nil {
-		return out, err
-	} else if has {
-		return out, refused("a directory is bound already, and there can be one at a time", "mpctl directory ldap set …, or mpctl directory ldap unbind --yes first")
-	}
-	l := model.DefaultLDAP()
-	l.URIs, l.BaseDN, l.BindDN, l.TLS, l.CA, l.Created = in.URIs, in.BaseDN, in.BindDN, in.TLS, in.CA, time.Now().Unix()
-	if l.TLS == "" {
-		l.TLS = model.LDAPStartTLS
-	}
-	set := api.LDAPSetIn{UserFilter: in.UserFilter, GroupFilter: in.GroupFilter, DisabledFilter: in.DisabledFilter, NameAttr: in.NameAttr, DisplayAttr: in.DisplayAttr,
-		NicknameAttr: in.NicknameAttr, GroupAttr: in.GroupAttr, MemberAttrs: in.MemberAttrs, AdminGroup: in.AdminGroup, SyncMinutes: in.SyncMinutes,
-		Timeout: in.Timeout, CacheMinutes: in.CacheMinutes, Password: in.Password}
-	if err := s.ldapAssign(&l, &set); err != nil {
-		return out, err
-	}
-	if err := s.ldapTry(ctx, &l); err != nil {
+// storeBinding stores a new binding that works.
+func storeBinding[Out any](ctx context.Context, s *Server, c *Call, l *model.LDAP, show func(state.Reader) (Out, error)) (out Out, err error) {
+	if err := s.tryBinding(ctx, l); err != nil {
 		return out, err
 	}
 	err = s.change(ctx, c, func(tx *state.Tx) error {
-		if has, err := state.Directories.Has(tx, l.Source); err != nil {
-			return err
-		} else if has {
-			return refused("a directory is bound already", "mpctl directory ldap show")
-		}
-		if err := state.Directories.Put(tx, &l); err != nil {
+		if err := alreadyBound(tx); err != nil {
 			return err
 		}
-		if out, err = s.ldapOut(tx); err == nil {
+		if err := state.Directories.Put(tx, l); err != nil {
+			return err
+		}
+		if out, err = show(tx); err == nil {
 			diffRows(c, nil, out)
 		}
 		return err
 	})
 	if err == nil {
-		s.ldapWarn(c, &l)
-		if !out.InForce {
-			c.Warn("the accounts in force are still those of the source %s: mpctl account source set ldap --move-mail yes, or no", s.mail.State.Current().System.Source)
+		s.warnBinding(c, l)
+		if set := s.mail.State.Current(); set.System.SetUp == 0 {
+			c.Warn("next: mpctl setup new --domain example.com --account-type %s", l.Source)
+		} else if set.System.Source != l.Source {
+			c.Warn("the accounts in force are still those of the source %s: mpctl account source set %s --move-mail yes, or no", set.System.Source, l.Source)
 		}
 	}
 	return out, err
 }
 
-// ldapAssign takes over what is given.
-func (s *Server) ldapAssign(l *model.LDAP, in *api.LDAPSetIn) (err error) {
-	assign(&l.BaseDN, in.BaseDN)
-	assign(&l.BindDN, in.BindDN)
-	assign(&l.TLS, in.TLS)
-	assign(&l.UserFilter, in.UserFilter)
-	assign(&l.GroupFilter, in.GroupFilter)
-	assign(&l.DisabledFilter, in.DisabledFilter)
-	assign(&l.NameAttr, in.NameAttr)
-	assign(&l.DisplayAttr, in.DisplayAttr)
-	assign(&l.NicknameAttr, in.NicknameAttr)
-	assign(&l.GroupAttr, in.GroupAttr)
-	assign(&l.AdminGroup, in.AdminGroup)
-	assign(&l.SyncMinutes, in.SyncMinutes)
-	assign(&l.TimeoutSec, in.Timeout)
-	assign(&l.CacheMinutes, in.CacheMinutes)
-	l.AdminGroup = model.FoldName(l.AdminGroup)
-	if len(in.URIs) > 0 {
-		l.URIs = in.URIs
-	}
-	if len(in.MemberAttrs) > 0 {
-		l.MemberAttrs = in.MemberAttrs
-	}
-	if in.SystemCA {
-		l.CA = ""
-	}
-	if in.CA != "" {
-		l.CA = in.CA
-	}
-	if l.BindDN == "" {
-		l.Password = ""
-	}
-	if in.Password != "" {
-		l.Password, err = s.mail.Vault.Seal(mail.DirectorySecret, string(in.Password))
-	}
-	return err
-}
-
-func (s *Server) ldapShow(context.Context, *Call, *op.None) (api.LDAPOut, error) {
-	return s.ldapOut(s.mail.State)
-}
-
-func (s *Server) ldapSet(ctx context.Context, c *Call, in *api.LDAPSetIn) (out api.LDAPOut, err error) {
-	old, err := state.Directories.Get(s.mail.State, model.SourceLDAP)
-	if errors.Is(err, state.ErrNotFound) {
-		return out, errNotBound
-	}
+// changeBinding changes a binding when it works as changed.
+func changeBinding[Out any](ctx context.Context, s *Server, c *Call, source string, assign func(*model.LDAP) error, show func(state.Reader) (Out, error)) (out Out, err error) {
+	l, err := binding(s.mail.State, source)
 	if err != nil {
 		return out, err
 	}
-	l := *old
-	if err := s.ldapAssign(&l, in); err != nil {
+	if err := assign(l); err != nil {
 		return out, err
 	}
-	if err := s.ldapTry(ctx, &l); err != nil { // outside of the transaction: it may take long
+	if err := s.tryBinding(ctx, l); err != nil { // outside of the transaction: it may take long
 		return out, err
 	}
 	err = s.change(ctx, c, func(tx *state.Tx) error {
-		before, err := s.ldapOut(tx)
+		before, err := show(tx)
 		if err != nil {
 			return err
 		}
-		now, err := state.Directories.Get(tx, model.SourceLDAP)
+		now, err := binding(tx, source)
 		if err != nil {
 			return err
 		}
-		if err := s.ldapAssign(now, in); err != nil {
+		if err := assign(now); err != nil {
 			return err
 		}
-		l = *now
+		now.Short = l.Short
 		if err := ldap.Validate(now); err != nil {
 			return err
 		}
 		if err := state.Directories.Put(tx, now); err != nil {
 			return err
 		}
-		if out, err = s.ldapOut(tx); err == nil {
+		if out, err = show(tx); err == nil {
 			diffRows(c, before, out)
 		}
 		return err
 	})
 	if err == nil {
-		s.ldapWarn(c, &l)
+		s.warnBinding(c, l)
 	}
 	return out, err
 }
 
-func (s *Server) ldapUnbind(ctx context.Context, c *Call, _ *op.None) (op.None, error) {
-	return op.None{}, s.change(ctx, c, func(tx *state.Tx) error {
-		before, err := s.ldapOut(tx)
-		if err != nil {
-			return err
-		}
-		if before.InForce {
-			return refused("the accounts in force are those of the directory", "mpctl account source set local, then mpctl directory ldap unbind --yes")
-		}
-		diffRows(c, before, nil)
-		if err := state.DirectoryStates.Delete(tx, model.SourceLDAP); err != nil && !errors.Is(err, state.ErrNotFound) {
-			return err
-		}
-		return state.Directories.Delete(tx, model.SourceLDAP)
-	})
+// unbind forgets a binding and how its last synchronisation ended. Accounts, groups and mail stay.
+func (s *Server) unbind(source string) func(context.Context, *Call, *op.None) (op.None, error) {
+	return func(ctx context.Context, c *Call, _ *op.None) (op.None, error) {
+		return op.None{}, s.change(ctx, c, func(tx *state.Tx) error {
+			l, err := binding(tx, source)
+			if err != nil {
+				return err
+			}
+			set, err := state.LoadSettings(tx)
+			if err != nil {
+				return err
+			}
+			if set.System.Source == source {
+				return refused("the accounts in force are those of the directory", "mpctl account source set local, then "+directoryCommand(source)+" unbind --yes")
+			}
+			c.Diff(op.FieldDiff{Field: "directory", Old: strings.Join(append([]string{l.Realm}, l.URIs...), " ")})
+			if err := state.DirectoryStates.Delete(tx, source); err != nil && !errors.Is(err, state.ErrNotFound) {
+				return err
+			}
+			return state.Directories.Delete(tx, source)
+		})
+	}
 }
 
-func (s *Server) ldapTest(ctx context.Context, _ *Call, in *api.LDAPTestIn) ([]api.Finding, error) {
-	conf, client, err := s.mail.Bound()
-	switch {
-	case err != nil:
-		return nil, refused(err.Error(), "mpctl directory ldap set --bind-password-file FILE")
-	case conf == nil:
-		return nil, errNotBound
-	}
-	f := findings{}
-	for _, p := range client.Probe(ctx) {
-		switch {
-		case p.Err != nil:
-			f.add("error", "directory", p.URI, "mpctl directory ldap set …", "%v", p.Err)
-		case !p.TLS:
-			f.add("warning", "directory", p.URI, "mpctl directory ldap set --tls starttls", "node %s reaches it and may read it, in clear", s.node)
-		default:
-			f.add("ok", "directory", p.URI, "", "node %s reaches it and may read it, protected by TLS", s.node)
+// testDirectory asks each server from this node, and about one user.
+func (s *Server) testDirectory(source string) func(context.Context, *Call, *api.LDAPTestIn) ([]api.Finding, error) {
+	return func(ctx context.Context, _ *Call, in *api.LDAPTestIn) ([]api.Finding, error) {
+		command := directoryCommand(source)
+		if _, err := binding(s.mail.State, source); err != nil {
+			return nil, err
 		}
+		conf, client, err := s.mail.Bound()
+		switch {
+		case err != nil:
+			return nil, refused(err.Error(), command+" set --bind-password-file FILE")
+		case conf == nil || conf.Source != source:
+			return nil, notBound(s.mail.State, source)
+		}
+		f := findings{}
+		for _, p := range client.Probe(ctx) {
+			switch {
+			case p.Err != nil:
+				f.add("error", "directory", p.URI, command+" set …", "%v", p.Err)
+			case !p.TLS:
+				f.add("warning", "directory", p.URI, command+" set --tls starttls", "node %s reaches it and may read it, in clear", s.node)
+			default:
+				f.add("ok", "directory", p.URI, "", "node %s reaches it and may read it, protected by TLS", s.node)
+			}
+		}
+		if in.User == "" {
+			return f, nil
+		}
+		return f, s.testUser(ctx, &f, conf, client, in)
 	}
-	if in.User == "" {
-		return f, nil
-	}
+}
+
+// testUser tells what the directory says about a user and his password.
+func (s *Server) testUser(ctx context.Context, f *findings, conf *model.LDAP, client *ldap.Client, in *api.LDAPTestIn) error {
 	u, err := state.Users.Get(s.mail.State, model.SourceKey(conf.Source, model.FoldName(in.User)))
 	if errors.Is(err, state.ErrNotFound) {
-		f.add("error", "user", in.User, "mpctl directory ldap sync", "the last synchronisation has not found such a user")
-		return f, nil
+		f.add("error", "user", in.User, directoryCommand(conf.Source)+" sync", "the last synchronisation has not found such a user")
+		return nil
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	ok, err := client.CheckPassword(ctx, u.DN, u.Name, []byte(in.Password))
-	switch {
-	case err != nil:
-		f.add("error", "user", u.Name, "", "%v", err)
-	case !ok:
-		f.add("error", "user", u.Name, "", "the directory refuses the password for %s", u.DN)
-	default:
-		f.add("ok", "user", u.Name, "", "the directory accepts the password for %s", u.DN)
-	}
-	return f, nil
+	s.askAbout(ctx, f, conf, client, u, []byte(in.Password))
+	return nil
 }
 
-func (s *Server) ldapSync(ctx context.Context, c *Call, in *api.LDAPSyncIn) (out api.LDAPSyncOut, err error) {
-	if c.DryRun {
-		return out, op.Errorf(op.Usage, "a synchronisation has no dry run; mpctl directory ldap test changes nothing")
+// askAbout asks a directory what keeps a user from logging in, and whether a password is his; none: not
+// about it.
+func (s *Server) askAbout(ctx context.Context, f *findings, conf *model.LDAP, client *ldap.Client, u *model.User, password []byte) {
+	who, test := ldap.Who{DN: u.DN, Name: u.Name, GUID: u.GUID}, directoryCommand(conf.Source)+" test"
+	if conf.AD() {
+		why, err := client.State(ctx, who)
+		if err != nil {
+			f.add("error", "directory", u.Name, test, "%v: logins fail for the moment", err)
+			return
+		}
+		for _, w := range why {
+			f.add("error", "user", u.Name, "in Active Directory: set the account right", "%s", w)
+		}
 	}
-	y, err := s.mail.SyncDirectory(ctx, in.Force)
-	switch {
-	case errors.Is(err, mail.ErrNoDirectory):
-		return out, errNotBound
-	case errors.Is(err, directory.ErrVanished):
-		return out, refused(err.Error(), "look at base and filter (mpctl directory ldap show); when they have really left: mpctl directory ldap sync --force")
-	case errors.Is(err, ldap.ErrUnavailable):
-		return out, op.Errorf(op.Unreachable, "%v", err).With("mpctl directory ldap test")
+	if len(password) == 0 {
+		return
+	}
+	switch v, err := client.CheckPassword(ctx, who, password); {
 	case err != nil:
-		return out, err
+		f.add("error", "directory", u.Name, test, "%v: logins fail for the moment", err)
+	case !v.Right && v.Why != "":
+		f.add("error", "login", u.Name, "", "the directory refuses the password for %s: %s", u.DN, v.Why)
+	case !v.Right:
+		f.add("error", "login", u.Name, "", "the directory refuses the password for %s", u.DN)
+	default:
+		f.add("ok", "login", u.Name, "", "the directory accepts the password for %s", u.DN)
 	}
-	for _, l := range y.Lost {
-		c.Warn("%s", l)
+}
+
+func (s *Server) syncDirectory(source string) func(context.Context, *Call, *api.LDAPSyncIn) (api.LDAPSyncOut, error) {
+	return func(ctx context.Context, c *Call, in *api.LDAPSyncIn) (out api.LDAPSyncOut, err error) {
+		command := directoryCommand(source)
+		if c.DryRun {
+			return out, op.Errorf(op.Usage, "a synchronisation has no dry run; %s test changes nothing", command)
+		}
+		if _, err := binding(s.mail.State, source); err != nil {
+			return out, err
+		}
+		y, err := s.mail.SyncDirectory(ctx, in.Force)
+		switch {
+		case errors.Is(err, mail.ErrNoDirectory):
+			return out, notBound(s.mail.State, source)
+		case errors.Is(err, directory.ErrVanished):
+			return out, refused(err.Error(), "look at base and filter ("+command+" show); when they have really left: "+command+" sync --force")
+		case errors.Is(err, ldap.ErrUnavailable):
+			return out, op.Errorf(op.Unreachable, "%v", err).With(command + " test")
+		case err != nil:
+			return out, err
+		}
+		for _, l := range append(y.Renamed, y.Lost...) {
+			c.Warn("%s", l)
+		}
+		return api.LDAPSyncOut{Users: y.Users, Groups: y.Groups, Added: y.Added, Changed: y.Changed, Disabled: y.Disabled, Gone: y.Gone, Unsupported: y.Unsupported, LeftOut: y.LeftOut, Notes: y.Notes}, nil
 	}
-	return api.LDAPSyncOut{Users: y.Users, Groups: y.Groups, Added: y.Added, Changed: y.Changed, Disabled: y.Disabled, Gone: y.Gone, Unsupported: y.Unsupported, LeftOut: y.LeftOut, Notes: y.Notes}, nil
 }
 
 // checkDirectory is the part of check all that is about the directory of the accounts.
 func (s *Server) checkDirectory(ctx context.Context, c *Call, _ *op.None) ([]api.Finding, error) {
-	if s.mail.State.Current().System.Source != model.SourceLDAP {
+	source := s.mail.State.Current().System.Source
+	if source == model.SourceLocal {
 		return nil, nil
 	}
-	return s.ldapTest(ctx, c, &api.LDAPTestIn{})
+	return s.testDirectory(source)(ctx, c, &api.LDAPTestIn{})
 }

@@ -61,7 +61,7 @@ func (s *Server) setupFromExchange(ctx context.Context, c *Call, in *api.SetupFr
 	if in.Domain == "" {
 		return nil, op.Errorf(op.Usage, "the file names no default accepted domain: give --domain")
 	}
-	su, set, err := s.planSetUp(&api.SetupNewIn{Domain: in.Domain, Hostname: in.Hostname, Interface: in.Interface, Resolver: in.Resolver, Admin: in.Admin, Password: in.Password})
+	su, set, err := s.planSetUp(ctx, &api.SetupNewIn{Domain: in.Domain, Hostname: in.Hostname, Interface: in.Interface, Resolver: in.Resolver, Admin: in.Admin, Password: in.Password})
 	if err != nil {
 		return nil, err
 	}

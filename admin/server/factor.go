@@ -55,7 +55,7 @@ func (s *Server) spendCode(ctx context.Context, name, key, code string, also fun
 			if err != nil {
 				return err
 			}
-			if ok, err = s.codeOf(f, key, code); err != nil || !ok {
+			if ok, err = s.codeOf(f, code); err != nil || !ok {
 				return err
 			}
 			if also != nil {
@@ -80,7 +80,7 @@ func (s *Server) spendCode(ctx context.Context, name, key, code string, also fun
 }
 
 // codeOf compares a code with what an account has, and marks it as used in f.
-func (s *Server) codeOf(f *model.SecondFactor, key, code string) (bool, error) {
+func (s *Server) codeOf(f *model.SecondFactor, code string) (bool, error) {
 	if f == nil {
 		return false, nil
 	}
@@ -88,7 +88,7 @@ func (s *Server) codeOf(f *model.SecondFactor, key, code string) (bool, error) {
 	if sealed == "" {
 		sealed = f.Pending
 	}
-	secret, err := s.mail.Vault.Unseal(factorSecret(key), sealed)
+	secret, err := s.mail.Vault.Unseal(factorSecret(f.SealKey()), sealed)
 	if err != nil {
 		return false, op.Errorf(op.Failed, "the secret of the second factor can't be read: %v", err).With("sudo mpctl user set NAME --2fa off, on the server")
 	}

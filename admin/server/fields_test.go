@@ -20,9 +20,9 @@ var nouns = []struct {
 	// named are fields that a verb sets under another name.
 	named map[string]string
 }{
-	{row: model.User{}, words: "user|account|me", excused: map[string]string{"ID": "given by the state", "Created": "a fact", "Source": "follows from the account source", "DN": "the directory's", "Away": "the directory's"},
+	{row: model.User{}, words: "user|account|me", excused: map[string]string{"ID": "given by the state", "Created": "a fact", "Source": "follows from the account source", "DN": "the directory's", "Away": "the directory's", "GUID": "the directory's", "UPN": "the directory's"},
 		named: map[string]string{"Hash": "password", "Disabled": "enabled", "Activation": "activate", "NoFTS": "fts"}},
-	{row: model.Group{}, words: "group|account group", excused: map[string]string{"Created": "a fact", "Source": "follows from the account source"},
+	{row: model.Group{}, words: "group|account group", excused: map[string]string{"Created": "a fact", "Source": "follows from the account source", "GUID": "the directory's"},
 		named: map[string]string{"Activation": "account group activate", "Users": "users", "Groups": "groups"}},
 	{row: model.Policy{}, words: "policy", excused: map[string]string{"Created": "a fact"}, named: map[string]string{"Rank": "policy move"}},
 	{row: model.Domain{}, words: "domain", excused: map[string]string{"Created": "a fact",
@@ -43,7 +43,7 @@ var nouns = []struct {
 	{row: model.RelayDomain{}, words: "relay domain", excused: map[string]string{"Created": "a fact"}},
 	{row: model.TLSPolicy{}, words: "delivery tls", excused: map[string]string{"Created": "a fact"}},
 	{row: model.TrustedCA{}, words: "delivery tls ca", excused: map[string]string{"Created": "a fact"}},
-	{row: model.LDAP{}, words: "directory ldap", excused: map[string]string{"Created": "a fact", "Source": "which table row it is"}, named: map[string]string{"TimeoutSec": "timeout"}},
+	{row: model.LDAP{}, words: "directory ldap|directory ad", excused: map[string]string{"Created": "a fact", "Source": "which table row it is", "Short": "the domain is asked"}, named: map[string]string{"TimeoutSec": "timeout", "Realm": "domain"}},
 	{row: model.Token{}, words: "token|login session", excused: map[string]string{"Created": "a fact", "Hash": "of the token, which is made up", "Source": "of its user", "Session": "which verb has made it"}, named: map[string]string{"Expires": "days"}},
 	{row: model.License{}, words: "license", excused: map[string]string{"Serial": "made up", "Activated": "a fact"},
 		named: map[string]string{"Key": "keys", "Expires": "days"}},

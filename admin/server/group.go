@@ -139,24 +139,7 @@ func renameGroup(tx *state.Tx, g *model.Group, to string) (string, error) {
 			}
 		}
 	}
-	aliases, err := state.Aliases.List(tx, "")
-	if err != nil {
-		return "", err
-	}
-	for _, a := range aliases {
-		changed := false
-		for i := range a.Members {
-			if m := &a.Members[i]; m.Kind == model.AliasGroup && m.Value == old {
-				m.Value, changed = to, true
-			}
-		}
-		if changed {
-			if err := state.Aliases.Put(tx, a); err != nil {
-				return "", err
-			}
-		}
-	}
-	if err := dropFromPolicies(tx, "", old, to); err != nil {
+	if err := directory.RenameReferences(tx, g.Source, model.AliasMember{Kind: model.AliasGroup, Value: old}, to); err != nil {
 		return "", err
 	}
 	if err := state.Groups.Delete(tx, old); err != nil {
@@ -166,15 +149,21 @@ func renameGroup(tx *state.Tx, g *model.Group, to string) (string, error) {
 }
 
 func (s *Server) groupDelete(ctx context.Context, c *Call, in *api.GroupIn) (op.None, error) {
-	return op.None{}, s.change(ctx, c, func(tx *state.Tx) error {
+	var kept bool
+	err := s.change(ctx, c, func(tx *state.Tx) error {
 		before, err := groupIn(tx, in.Name)
 		if err != nil {
 			return err
 		}
 		c.diff = nil
 		diffRows(c, before, nil)
-		return deleteGroup(tx, in.Name)
+		kept, err = deleteGroup(tx, in.Name)
+		return err
 	})
+	if err == nil && kept {
+		c.Warn("aliases and policies that name the group %s still do, for another account source has a group of that name", in.Name)
+	}
+	return op.None{}, err
 }
 
 func (s *Server) groupMemberAdd(ctx context.Context, c *Call, in *api.GroupMemberIn) (api.GroupRow, error) {
@@ -230,7 +219,7 @@ func getGroup(r state.Reader, name string) (*model.Group, error) {
 func ownGroup(r state.Reader, name string) (*model.Group, error) {
 	g, err := getGroup(r, name)
 	if err == nil && g.Source != "" {
-		err = refused("the group "+g.Name+" is of the directory and follows it; change it there", "mpctl directory ldap sync")
+		err = refused("the group "+g.Name+" is of the directory and follows it; change it there", directoryCommand(g.Source)+" sync")
 	}
 	return g, err
 }
@@ -239,7 +228,7 @@ func ownGroup(r state.Reader, name string) (*model.Group, error) {
 func localOnly(r state.Reader, what string) error {
 	source, err := state.Source(r)
 	if err == nil && source != model.SourceLocal {
-		err = refused("local "+what+" can't be made: accounts and groups come from the directory", "add it to the directory, then mpctl directory ldap sync")
+		err = refused("local "+what+" can't be made: accounts and groups come from the directory", "add it to the directory, then "+directoryCommand(source)+" sync")
 	}
 	return err
 }
@@ -311,35 +300,32 @@ func removeMembers(tx *state.Tx, group string, users, groups []string) error {
 }
 
 // deleteGroup removes a group and its memberships elsewhere.
-func deleteGroup(tx *state.Tx, name string) error {
+func deleteGroup(tx *state.Tx, name string) (kept bool, err error) {
 	g, err := ownGroup(tx, name)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if g.Name == model.Administrators {
-		return refused("the group administrators can't be deleted", "")
+		return false, refused("the group administrators can't be deleted", "")
 	}
 	for other, err := range state.Groups.All(tx, "") {
 		if err != nil {
-			return err
+			return false, err
 		}
 		if i := slices.Index(other.Groups, g.Name); i >= 0 && other.Source == g.Source {
 			other.Groups = slices.Delete(other.Groups, i, i+1)
 			if err := state.Groups.Put(tx, other); err != nil {
-				return err
+				return false, err
 			}
 		}
 	}
-	if err := dropFromAliases(tx, model.AliasMember{Kind: model.AliasGroup, Value: g.Name}); err != nil {
-		return err
-	}
-	if err := dropFromPolicies(tx, "", g.Name, ""); err != nil {
-		return err
+	if kept, err = directory.DropReferences(tx, g.Source, model.AliasMember{Kind: model.AliasGroup, Value: g.Name}); err != nil {
+		return false, err
 	}
 	if err := state.Groups.Delete(tx, g.Name); err != nil {
-		return err
+		return false, err
 	}
-	return checkSeats(tx)
+	return kept, checkSeats(tx)
 }
 
 // checkSeats refuses a change that needs more seats than there are and more than before (R5.17).

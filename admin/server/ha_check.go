@@ -123,8 +123,8 @@ func (s *Server) conditions(ctx context.Context, h *HA, own nodeFacts, peer *tra
 		b, errB := netip.ParsePrefix(f.Prefix)
 		add(errA == nil && errB == nil && a.Masked() == b.Masked() || h.Loopback, "same LAN", peer.ID, "both nodes are in "+maskedText(a), fmt.Sprintf("this node is in %s, the other in %s", maskedText(a), maskedText(b)), "both nodes need addresses of one subnet")
 	}
-	if own.Source == model.SourceLDAP {
-		add(own.Directory == "", "accounts", own.Source, "this node can log in to the LDAP directory; the other one tries when it joins, and both use this binding", "this node can't log in to the LDAP directory: "+own.Directory, "mpctl directory ldap test")
+	if own.Source != model.SourceLocal {
+		add(own.Directory == "", "accounts", own.Source, "this node can log in to the directory of the accounts; the other one tries when it joins, and both use this binding", "this node can't log in to the directory of the accounts: "+own.Directory, directoryCommand(own.Source)+" test")
 	} else {
 		out = append(out, api.Finding{Level: "ok", Check: "accounts", Subject: own.Source, Message: "the local directory is allowed: it is replicated, so it is the same on both nodes by itself; LDAP is not needed"})
 	}
@@ -251,7 +251,7 @@ func (s *Server) accountFacts(f *nodeFacts) {
 			f.TwoFactor++
 		}
 	}
-	if f.Source != model.SourceLDAP {
+	if f.Source == model.SourceLocal {
 		return
 	}
 	conf, client, err := s.mail.Bound()
@@ -280,7 +280,7 @@ const directoryTime = 8 * time.Second
 
 // logsIn tells why this node, which does not have the binding yet, can log in to none of the directory's
 // servers and read there.
-func logsIn(ctx context.Context, b *binding) error {
+func logsIn(ctx context.Context, b *boundDirectory) error {
 	if b == nil {
 		return nil
 	}
@@ -298,5 +298,5 @@ func logsIn(ctx context.Context, b *binding) error {
 		}
 		bad = append(bad, p.URI+": "+p.Err.Error())
 	}
-	return fmt.Errorf("this node can't log in to the LDAP directory that the accounts come from, and both must: %s", strings.Join(bad, "; "))
+	return fmt.Errorf("this node can't log in to the directory that the accounts come from, and both must: %s", strings.Join(bad, "; "))
 }

@@ -72,16 +72,16 @@ func TestPeerConditionsRefuse(t *testing.T) {
 func TestLogsInToDirectory(t *testing.T) {
 	// covers: R11.26
 	d := ldaptest.Start(t, []string{"bob"})
-	with := func(change func(*binding)) *binding {
+	with := func(change func(*boundDirectory)) *boundDirectory {
 		l := model.DefaultLDAP()
 		l.URIs, l.BaseDN, l.BindDN, l.TimeoutSec = []string{d.URI}, ldaptest.Base, ldaptest.BindDN, 2
-		b := &binding{LDAP: l, CA: d.CA, Secret: ldaptest.Password}
+		b := &boundDirectory{LDAP: l, CA: d.CA, Secret: ldaptest.Password}
 		change(b)
 		raw, err := json.Marshal(b) // as it comes over the link
 		if err != nil {
 			t.Fatal(err)
 		}
-		out := &binding{}
+		out := &boundDirectory{}
 		if err := json.Unmarshal(raw, out); err != nil {
 			t.Fatal(err)
 		}
@@ -89,17 +89,17 @@ func TestLogsInToDirectory(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		what string
-		b    *binding
+		b    *boundDirectory
 		want string
 	}{
 		{"local accounts", nil, ""},
-		{"all is well", with(func(*binding) {}), ""},
-		{"the first server is down", with(func(b *binding) { b.URIs = []string{"ldap://127.0.0.1:1", d.URI} }), ""},
-		{"all are down", with(func(b *binding) { b.URIs = []string{"ldap://127.0.0.1:1"} }), "both must"},
-		{"another certificate than is trusted", with(func(b *binding) { b.CA = "" }), "certificate"},
-		{"another password", with(func(b *binding) { b.Secret = "wrong" }), "Invalid Credentials"},
-		{"nothing to be seen", with(func(b *binding) { b.BaseDN = "dc=elsewhere" }), "dc=elsewhere"},
-		{"nonsense", with(func(b *binding) { b.URIs = nil }), "uri"},
+		{"all is well", with(func(*boundDirectory) {}), ""},
+		{"the first server is down", with(func(b *boundDirectory) { b.URIs = []string{"ldap://127.0.0.1:1", d.URI} }), ""},
+		{"all are down", with(func(b *boundDirectory) { b.URIs = []string{"ldap://127.0.0.1:1"} }), "both must"},
+		{"another certificate than is trusted", with(func(b *boundDirectory) { b.CA = "" }), "certificate"},
+		{"another password", with(func(b *boundDirectory) { b.Secret = "wrong" }), "Invalid Credentials"},
+		{"nothing to be seen", with(func(b *boundDirectory) { b.BaseDN = "dc=elsewhere" }), "dc=elsewhere"},
+		{"nonsense", with(func(b *boundDirectory) { b.URIs = nil }), "uri"},
 	} {
 		if err := logsIn(t.Context(), tc.b); (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want %q", tc.what, err, tc.want)

@@ -67,12 +67,12 @@ type joinIn struct {
 	Epoch   uint64       `json:"epoch"`
 	Turn    uint64       `json:"turn"`
 	// Directory is what the accounts come from; nil: they are local. The new node must be able to log in there.
-	Directory *binding `json:"binding,omitempty"`
+	Directory *boundDirectory `json:"binding,omitempty"`
 }
 
-// binding is a directory as a node needs it that has no state yet. The way there is encrypted and both ends
+// boundDirectory is a directory as a node needs it that has no state yet. The way there is encrypted and both ends
 // are known; the new node gets the key of all secrets next.
-type binding struct {
+type boundDirectory struct {
 	model.LDAP
 	CA     string `json:"ca,omitempty"`
 	Secret string `json:"secret,omitempty"`
@@ -163,7 +163,7 @@ func (s *Server) makePair(ctx context.Context, c *Call, h *HA, self, other pair.
 // askToJoin has the other node join the pair that this node's facts describe. Said again it changes nothing.
 func (s *Server) askToJoin(ctx context.Context, h *HA) error {
 	f := h.Book.Facts()
-	directory, err := s.binding()
+	directory, err := s.boundDirectory(ctx)
 	if err != nil {
 		return err
 	}
@@ -177,17 +177,27 @@ func (s *Server) askToJoin(ctx context.Context, h *HA) error {
 	return err
 }
 
-// binding is the directory that accounts come from; nil when they are local.
-func (s *Server) binding() (*binding, error) {
-	if s.mail.State.Current().System.Source != model.SourceLDAP {
+// boundDirectory is the directory that accounts come from; nil when they are local.
+func (s *Server) boundDirectory(ctx context.Context) (*boundDirectory, error) {
+	source := s.mail.State.Current().System.Source
+	if source == model.SourceLocal {
 		return nil, nil
 	}
-	l, err := state.Directories.Get(s.mail.State, model.SourceLDAP)
+	l, err := binding(s.mail.State, source)
 	if err != nil {
 		return nil, err
 	}
 	secret, err := s.mail.Vault.Unseal(mail.DirectorySecret, l.Password)
-	return &binding{LDAP: *l, CA: l.CA, Secret: secret}, err
+	if err != nil {
+		return nil, err
+	}
+	out := &boundDirectory{LDAP: *l, CA: l.CA, Secret: secret}
+	if len(out.URIs) == 0 { // which the other node perhaps asks other DNS servers for, until it has joined
+		ctx, cancel := context.WithTimeout(ctx, directoryTime)
+		defer cancel()
+		out.URIs, err = s.mail.DirectoryClient(l, secret).Servers(ctx)
+	}
+	return out, err
 }
 
 // joinTime is how long the other node has to say that it has joined.

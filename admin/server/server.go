@@ -159,7 +159,7 @@ func (s *Server) checkPassword(ctx context.Context, user string, password []byte
 	switch {
 	case login.IsTemporary(err):
 		s.log.Warn("login failed", "user", user, "err", err)
-		return auth.Actor{}, op.Errorf(op.Unreachable, "accounts can't be checked at the moment").With("sudo mpctl directory ldap test, on the server")
+		return auth.Actor{}, op.Errorf(op.Unreachable, "accounts can't be checked at the moment").With("sudo " + directoryCommand(s.mail.State.Current().System.Source) + " test, on the server")
 	case err != nil:
 		return auth.Actor{}, op.Errorf(op.Forbidden, "login failed")
 	}

@@ -8,11 +8,13 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"mailplusd/admin/api"
 	"mailplusd/admin/op"
 	"mailplusd/mail/certs"
+	"mailplusd/mail/directory/ldap"
 	"mailplusd/mail/model"
 	"mailplusd/mail/state"
 )
@@ -23,7 +25,7 @@ const setUpDNS = 4 * time.Second
 // SetUp is what makes a mail system of an empty node (R2.26–R2.37).
 type SetUp struct {
 	Domain, Hostname string
-	Source           string // account source; only local
+	Source           string // account source; another than local must be bound
 	Interface        string
 	Resolvers        []string       // DNS servers; none: those of the host
 	Services         model.Services // which listeners, on which ports
@@ -31,6 +33,9 @@ type SetUp struct {
 	AdminHash        string
 	Seal             func(name string, keyPEM []byte) (string, error) // the key of the certificate; nil: it is sealed later
 }
+
+// fromDirectory tells whether accounts come from a directory that is bound already.
+func (s *SetUp) fromDirectory() bool { return s.Source != "" && s.Source != model.SourceLocal }
 
 // DefaultServices are the listeners after set-up: SMTP on all three ports; IMAP and POP3 are
 // switched on by the administrator (R6.12–R6.28).
@@ -182,12 +187,14 @@ func (s *Server) setupOut(set *model.Settings, admin string) api.SetupShowOut {
 }
 
 // planSetUp checks what is asked for, and gives the set-up and the settings that it makes.
-func (s *Server) planSetUp(in *api.SetupNewIn) (su SetUp, set *model.Settings, err error) {
+func (s *Server) planSetUp(ctx context.Context, in *api.SetupNewIn) (su SetUp, set *model.Settings, err error) {
 	if have := s.mail.State.Current().System; have.SetUp != 0 {
 		return su, nil, refused("this system is set up already, as "+have.Hostname, "mpctl setup show")
 	}
-	if in.Source != "" && in.Source != "local" {
-		return su, nil, refused("no directory of type "+in.Source+" is configured", "mpctl setup new --account-type local …")
+	if in.Source != "" && in.Source != model.SourceLocal {
+		if err := s.readyToSetUp(ctx, in); err != nil {
+			return su, nil, err
+		}
 	}
 	if in.Storage != "" && in.Storage != s.data {
 		return su, nil, refused("this node keeps its data in "+s.data+"; start mailplusd with --data "+in.Storage+" to use another place", "")
@@ -195,8 +202,9 @@ func (s *Server) planSetUp(in *api.SetupNewIn) (su SetUp, set *model.Settings, e
 	if err := writable(s.data); err != nil {
 		return su, nil, refused(fmt.Sprintf("%s is not writable: %v", s.data, err), "")
 	}
-	su = SetUp{Domain: in.Domain, Hostname: in.Hostname, Interface: in.Interface, Resolvers: in.Resolver, Services: DefaultServices(), Admin: in.Admin, Seal: s.mail.Certs.Seal}
-	if in.Admin != "" {
+	su = SetUp{Domain: in.Domain, Hostname: in.Hostname, Source: in.Source, Interface: in.Interface, Resolvers: in.Resolver, Services: DefaultServices(), Seal: s.mail.Certs.Seal}
+	if in.Admin != "" && !su.fromDirectory() {
+		su.Admin = in.Admin
 		if in.Password == "" {
 			return su, nil, op.Errorf(op.Usage, "the first administrator needs a password: give --password-file")
 		}
@@ -211,7 +219,7 @@ func (s *Server) planSetUp(in *api.SetupNewIn) (su SetUp, set *model.Settings, e
 }
 
 func (s *Server) setupNew(ctx context.Context, c *Call, in *api.SetupNewIn) (out api.SetupShowOut, err error) {
-	su, set, err := s.planSetUp(in)
+	su, set, err := s.planSetUp(ctx, in)
 	if err != nil {
 		return out, err
 	}
@@ -229,8 +237,55 @@ func (s *Server) setupNew(ctx context.Context, c *Call, in *api.SetupNewIn) (out
 		return out, err
 	}
 	c.logged = true
+	if su.fromDirectory() {
+		s.firstSync(ctx, c, in.Admin)
+	}
 	s.warnDNS(ctx, c, set)
 	return s.setupOut(set, in.Admin), nil
+}
+
+// readyToSetUp refuses an account source whose directory is not bound, or can't be reached (R5.08).
+func (s *Server) readyToSetUp(ctx context.Context, in *api.SetupNewIn) error {
+	conf, client, err := s.mail.Bound()
+	switch {
+	case conf == nil && err == nil, conf != nil && conf.Source != in.Source:
+		return refused("no directory of type "+in.Source+" is bound", howToBind[in.Source]+"; then this again")
+	case err != nil:
+		return refused(err.Error(), directoryCommand(in.Source)+" set --bind-password-file FILE")
+	case in.Password != "":
+		return op.Errorf(op.Usage, "passwords are the directory's: leave --password-file out; --admin names a user there")
+	}
+	probes := client.Probe(ctx)
+	if !slices.ContainsFunc(probes, func(p ldap.Probe) bool { return p.Err == nil }) {
+		return refused(fmt.Sprintf("the directory can't be asked: %s: %v", probes[0].URI, probes[0].Err), directoryCommand(in.Source)+" test")
+	}
+	return nil
+}
+
+// firstSync reads the accounts of the directory into a system that was just set up, and makes one of them the
+// administrator. What fails is a warning: the system is there, and its next step can be repeated.
+func (s *Server) firstSync(ctx context.Context, c *Call, admin string) {
+	source := s.mail.State.Current().System.Source
+	if _, err := s.mail.SyncDirectory(ctx, false); err != nil {
+		c.Warn("the accounts were not read yet: %v; %s sync does it", err, directoryCommand(source))
+		return
+	}
+	err := s.mail.State.Update(ctx, func(tx *state.Tx) error {
+		if admin != "" {
+			u, err := getUser(tx, admin)
+			if err != nil {
+				return err
+			}
+			u.Admin = true
+			if err := state.Users.Put(tx, u); err != nil {
+				return err
+			}
+		}
+		return s.warnSource(tx, c)
+	})
+	if err != nil {
+		c.Warn("nobody was made administrator: %v; mpctl user set NAME --admin on", err)
+	}
 }
 
 // warnDNS compares what was set up with what DNS says. A mismatch is a warning (R2.29, R2.30): many

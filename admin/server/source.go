@@ -27,13 +27,13 @@ func (s *Server) accountSourceShow(context.Context, *Call, *op.None) ([]api.Sour
 			count[u.Source]++
 		}
 	}
-	bound, err := state.Directories.Has(s.mail.State, model.SourceLDAP)
+	bound, err := directory.Bound(s.mail.State)
 	if err != nil {
 		return nil, err
 	}
 	out := []api.SourceRow{}
 	for _, t := range []string{model.SourceLocal, model.SourceLDAP, model.SourceDomain} {
-		out = append(out, api.SourceRow{Type: t, InForce: t == now, Configured: t == model.SourceLocal || t == model.SourceLDAP && bound, Accounts: count[t]})
+		out = append(out, api.SourceRow{Type: t, InForce: t == now, Configured: t == model.SourceLocal || bound != nil && t == bound.Source, Accounts: count[t]})
 	}
 	return out, nil
 }
@@ -46,23 +46,9 @@ const maxMoves = 1200
 func (s *Server) accountSourceSet(ctx context.Context, c *Call, in *api.SourceSetIn) ([]api.SourceRow, error) {
 	from := s.mail.State.Current().System.Source
 	move := in.MoveMail != nil && *in.MoveMail == "yes"
-	if in.Type == model.SourceDomain {
-		return nil, refused("no directory of type domain is configured: this version does not join a Windows domain. Active Directory can be bound as an LDAP directory", "mpctl directory ldap bind --name-attr sAMAccountName --user-filter '(&(objectCategory=person)(objectClass=user))' …")
-	}
-	if in.Type == model.SourceLDAP && from != in.Type {
-		conf, _, err := s.mail.Bound()
-		switch {
-		case err != nil:
-			return nil, refused(err.Error(), "mpctl directory ldap show")
-		case conf == nil:
-			return nil, refused("no directory of type ldap is bound", "mpctl directory ldap bind --uri ldap://HOST --base-dn DN …")
-		case in.MoveMail == nil:
-			return nil, refused("say whether the mail of local accounts goes to the directory accounts of the same name", "mpctl account source set ldap --move-mail yes, or no")
-		}
-		if !c.DryRun {
-			if _, err := s.mail.SyncDirectory(ctx, false); err != nil {
-				return nil, refused("the accounts of the directory can't be read: "+err.Error(), "mpctl directory ldap test")
-			}
+	if in.Type != model.SourceLocal && from != in.Type {
+		if err := s.readyFor(ctx, c, in, from); err != nil {
+			return nil, err
 		}
 	} else if move {
 		return nil, refused("mail moves only from local accounts to those of a directory; each source keeps its mail, and has it again when it is in force", "mpctl account source set "+in.Type)
@@ -94,21 +80,50 @@ func (s *Server) accountSourceSet(ctx context.Context, c *Call, in *api.SourceSe
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range moved.kept {
-		c.Warn("the directory account %s has mail already, so the mail of the local account %s was not moved: it is there when the source is local again", name, name)
-	}
+	moved.warn(c)
 	return s.accountSourceShow(ctx, c, nil)
+}
+
+// readyFor refuses a source whose directory is not bound or can't be read, and reads its accounts (R5.10).
+func (s *Server) readyFor(ctx context.Context, c *Call, in *api.SourceSetIn, from string) error {
+	conf, _, err := s.mail.Bound()
+	switch {
+	case conf == nil && err == nil, conf != nil && conf.Source != in.Type:
+		return refused("no directory of type "+in.Type+" is bound", howToBind[in.Type])
+	case err != nil:
+		return refused(err.Error(), directoryCommand(in.Type)+" show")
+	case in.MoveMail == nil && from == model.SourceLocal:
+		return refused("say whether the mail of local accounts goes to the directory accounts of the same name", "mpctl account source set "+in.Type+" --move-mail yes, or no")
+	case c.DryRun:
+		return nil
+	}
+	if _, err := s.mail.SyncDirectory(ctx, false); err != nil {
+		return refused("the accounts of the directory can't be read: "+err.Error(), directoryCommand(in.Type)+" test")
+	}
+	return nil
 }
 
 // moves are the accounts whose mail goes to another source.
 type moves struct {
 	names []string
 	kept  []string // not moved: the other has mail already
+	lost  []string // addresses of local accounts with mail that are nobody's in the other source
+}
+
+// warn says what was not moved.
+func (m *moves) warn(c *Call) {
+	for _, name := range m.kept {
+		c.Warn("the directory account %s has mail already, so the mail of the local account %s was not moved: it is there when the source is local again", name, name)
+	}
+	if n := len(m.lost); n > 0 {
+		c.Warn("%d addresses of local accounts that were moved are nobody's now, and mail to them is refused: %s; mpctl domain user set DOMAIN NAME --address … gives them to the directory account", n, strings.Join(m.lost[:min(n, 10)], ", "))
+	}
 }
 
 // moveMail gives the mailboxes of each local account that has any to the account of the same
 // name of another source; where there is none, nothing is said (R5.13, R5.14). The two change their
-// numbers, and with them everything that is kept under a number: mailboxes, UIDs, indexes.
+// numbers, and with them everything that is kept under a number: mailboxes, UIDs, indexes. What an account has set for
+// itself goes with its mail: forward, automatic reply and second factor.
 func (s *Server) moveMail(tx *state.Tx, to string) (m moves, err error) {
 	for local, err := range state.Users.All(tx, "") {
 		if err != nil {
@@ -140,11 +155,37 @@ func (s *Server) moveMail(tx *state.Tx, to string) (m moves, err error) {
 		return m, refused(fmt.Sprintf("%d accounts have mail to move, more than %d at a time", len(m.names), maxMoves), "mpctl account source set "+to+" --move-mail no, then mpctl mailbox export and import")
 	}
 	for _, name := range m.names {
-		if err := swap(tx, name, model.SourceKey(to, name)); err != nil {
+		key := model.SourceKey(to, name)
+		if err := swap(tx, name, key); err != nil {
+			return m, err
+		}
+		if err := directory.MoveKept(tx, name, key); err != nil {
+			return m, err
+		}
+		if err := m.addresses(tx, to, name); err != nil {
 			return m, err
 		}
 	}
 	return m, nil
+}
+
+// addresses notes which addresses of a local account nobody has in the other source.
+func (m *moves) addresses(tx *state.Tx, to, name string) error {
+	members, err := state.DomainUsers.Find(tx, state.IndexMemberByUser, name)
+	if err != nil {
+		return err
+	}
+	for _, d := range members {
+		for _, l := range d.Locals {
+			address := model.FoldName(l) + "@" + d.Domain
+			if owner, err := state.DomainUsers.Find(tx, state.IndexAddress, model.SourceKey(to, address)); err != nil {
+				return err
+			} else if len(owner) == 0 {
+				m.lost = append(m.lost, address)
+			}
+		}
+	}
+	return nil
 }
 
 // swap has two accounts change their numbers.

@@ -57,9 +57,9 @@ func (s *Server) status(context.Context, *Call, *op.None) (api.StatusOut, error)
 		out.Alerts = append(out.Alerts, fmt.Sprintf("%d seats are missing: mpctl license add KEY --accept-terms", pic.Used-pic.Seats+pic.Wanting))
 	}
 	out.Alerts = append(out.Alerts, s.unsigned()...)
-	if set.System.Source == model.SourceLDAP {
+	if set.System.Source != model.SourceLocal {
 		if d, err := state.DirectoryStates.Get(s.mail.State, set.System.Source); err == nil && d.Error != "" {
-			out.Alerts = append(out.Alerts, "the directory of the accounts was not synchronised since "+stamp(d.Done)+" (mpctl directory ldap show): "+d.Error)
+			out.Alerts = append(out.Alerts, "the directory of the accounts was not synchronised since "+stamp(d.Done)+" ("+directoryCommand(set.System.Source)+" show): "+d.Error)
 		}
 	}
 	if cs.Leader == "" {

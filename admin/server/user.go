@@ -3,14 +3,11 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	"mailplusd/admin/api"
-	"mailplusd/admin/op"
 	"mailplusd/mail/directory"
-	"mailplusd/mail/login"
 	"mailplusd/mail/model"
 	"mailplusd/mail/state"
 )
@@ -75,19 +72,6 @@ func (s *Server) userAdd(ctx context.Context, c *Call, in *api.UserAddIn) (row a
 
 func newUserOf(in *api.UserAddIn) newUser {
 	return newUser{Name: in.Name, DisplayName: in.DisplayName, Nickname: in.Nickname, Hash: in.Hash, Groups: in.Groups, Admin: in.Admin, Activate: in.Activate}
-}
-
-// hashInput turns the password of a new user into a hash, or checks a given hash.
-func (s *Server) hashInput(in *api.UserAddIn) (err error) {
-	switch {
-	case in.Password != "" && in.Hash != "":
-		return op.Errorf(op.Usage, "give a password or a hash, not both")
-	case in.Password != "":
-		in.Hash, err = s.hashPassword(in.Name, []byte(in.Password))
-	case in.Hash != "":
-		err = login.ValidateHash(in.Hash)
-	}
-	return err
 }
 
 // bulkUserAdd is `user add --file`: a row that exists already with the same values is unchanged.
@@ -165,10 +149,10 @@ func (s *Server) userChange(ctx context.Context, c *Call, name string, fn func(*
 func (s *Server) userSet(ctx context.Context, c *Call, in *api.UserSetIn) (api.UserRow, error) {
 	return s.userChange(ctx, c, in.Name, func(tx *state.Tx, u *model.User) error {
 		if u.Source != "" && (in.DisplayName != nil || in.Nickname != nil) {
-			return refused("the names of "+u.Name+" are the directory's; change them there", "mpctl directory ldap sync")
+			return refused("the names of "+u.Name+" are the directory's; change them there", directoryCommand(u.Source)+" sync")
 		}
 		if u.Away != "" && in.Enabled != nil && *in.Enabled {
-			return refused(u.Name+" is disabled by the directory ("+u.Away+"); enable him there", "mpctl directory ldap sync")
+			return refused(u.Name+" is disabled by the directory ("+u.Away+"); enable him there", directoryCommand(u.Source)+" sync")
 		}
 		if in.DisplayName != nil {
 			u.DisplayName = *in.DisplayName
@@ -221,28 +205,6 @@ func (s *Server) userEnable(on bool) func(context.Context, *Call, *api.UserIn) (
 	return func(ctx context.Context, c *Call, in *api.UserIn) (api.UserRow, error) {
 		return s.userSet(ctx, c, &api.UserSetIn{Name: in.Name, Enabled: &on})
 	}
-}
-
-func (s *Server) userDelete(ctx context.Context, c *Call, in *api.UserDeleteIn) (op.None, error) {
-	err := s.change(ctx, c, func(tx *state.Tx) error {
-		before, err := userIn(tx, in.Name)
-		if err != nil {
-			return err
-		}
-		c.diff = nil
-		diffRows(c, before, nil)
-		_, err = deleteUser(tx, in.Name, in.DeleteMail)
-		return err
-	})
-	return op.None{}, err
-}
-
-func (s *Server) userPasswd(ctx context.Context, c *Call, in *api.UserPasswdIn) (op.None, error) {
-	if c.DryRun {
-		_, err := s.hashPassword(in.Name, []byte(in.Password))
-		return op.None{}, err
-	}
-	return op.None{}, s.setPassword(ctx, c, in.Name, []byte(in.Password), false)
 }
 
 // newUser is what `user add` and its bulk form need.
@@ -316,124 +278,4 @@ func getUser(r state.Reader, name string) (*model.User, error) {
 		return nil, notFound("user", name, "mpctl user list")
 	}
 	return u, err
-}
-
-// deleteUser removes a user from the directory, his groups, domains and aliases. His
-// mailboxes go only with withMail.
-func deleteUser(tx *state.Tx, name string, withMail bool) (*model.User, error) {
-	u, err := getUser(tx, name)
-	if err != nil {
-		return nil, err
-	}
-	if u.Source != "" && u.Away != model.AwayGone {
-		return nil, refused(u.Name+" is in the directory and would be back after the next synchronisation; delete him there first, or use mpctl user disable "+u.Name, "mpctl directory ldap sync")
-	}
-	if err := keepAdmin(tx, u.Name); err != nil {
-		return nil, err
-	}
-	for g, err := range state.Groups.All(tx, "") {
-		if err != nil {
-			return nil, err
-		}
-		if g.Source != u.Source {
-			continue
-		}
-		if i := slices.Index(g.Users, u.Name); i >= 0 {
-			g.Users = slices.Delete(g.Users, i, i+1)
-			if err := state.Groups.Put(tx, g); err != nil {
-				return nil, err
-			}
-		}
-	}
-	members, err := state.DomainUsers.Find(tx, state.IndexMemberByUser, u.Key())
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range members {
-		if err := state.DomainUsers.Delete(tx, state.DomainUsers.Key(m)); err != nil {
-			return nil, err
-		}
-	}
-	if err := dropFromAliases(tx, model.AliasMember{Kind: model.AliasUser, Value: u.Name}); err != nil {
-		return nil, err
-	}
-	if err := dropFromPolicies(tx, u.Name, "", ""); err != nil {
-		return nil, err
-	}
-	if err := dropPassing(tx, u); err != nil {
-		return nil, err
-	}
-	if withMail {
-		if err := dropSubscriptions(tx, u.ID); err != nil {
-			return nil, err
-		}
-		tx.Also(state.AccountDelete{Account: u.ID, User: u.Name})
-	}
-	if err := dropFactor(tx, u.Key()); err != nil {
-		return nil, err
-	}
-	return u, state.Users.Delete(tx, u.Key())
-}
-
-// dropSubscriptions forgets the names that an account has subscribed without a mailbox.
-func dropSubscriptions(tx *state.Tx, account model.AccountID) error {
-	list, err := state.Subscriptions.List(tx, model.SubscriptionsOf(account))
-	if err != nil {
-		return err
-	}
-	for _, row := range list {
-		if err := state.Subscriptions.Delete(tx, row.Key()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// keepAdmin refuses to lose the last administrator (I.16).
-func keepAdmin(tx *state.Tx, without string) error {
-	pic, err := directory.Draw(tx, time.Now())
-	if err != nil {
-		return err
-	}
-	gone := pic.User(without)
-	if gone == nil || !pic.IsAdmin(gone) {
-		return nil
-	}
-	for _, a := range pic.Users {
-		if a.Name != gone.Name && pic.IsAdmin(a) {
-			return nil
-		}
-	}
-	return refused(fmt.Sprintf("%s is the last administrator", without), "mpctl user set OTHER --admin on")
-}
-
-// hashPassword checks and hashes a new password.
-func (s *Server) hashPassword(name string, password []byte) (string, error) {
-	set := s.mail.State.Current()
-	if err := login.ValidatePassword(password, name, set.Login.MinPassword); err != nil {
-		return "", err
-	}
-	return login.Hash(password)
-}
-
-// setPassword stores a new password. own: the user himself changes it, which no state of the pair forbids.
-func (s *Server) setPassword(ctx context.Context, c *Call, name string, password []byte, own bool) error {
-	hash, err := s.hashPassword(name, password)
-	if err != nil {
-		return err
-	}
-	return s.change(ctx, c, func(tx *state.Tx) error {
-		u, err := getUser(tx, name)
-		if err != nil {
-			return err
-		}
-		if u.Source != "" {
-			return refused("the password of "+u.Name+" is the directory's; change it there", "ldappasswd, or whatever the directory offers")
-		}
-		if own {
-			tx.Own()
-		}
-		u.Hash = hash
-		return state.Users.Put(tx, u)
-	})
 }

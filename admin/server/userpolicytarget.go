@@ -113,31 +113,3 @@ func (s *Server) policyTargetList(_ context.Context, _ *Call, in *api.PolicyTarg
 	}
 	return out, nil
 }
-
-// dropFromPolicies takes a user or group who is no more out of every policy; to: the new name of a
-// group that is renamed.
-func dropFromPolicies(tx *state.Tx, user, group, to string) error {
-	list, err := state.Policies.List(tx, "")
-	if err != nil {
-		return err
-	}
-	for _, p := range list {
-		changed := false
-		if i := slices.Index(p.Users, user); user != "" && i >= 0 {
-			p.Users, changed = slices.Delete(p.Users, i, i+1), true
-		}
-		if i := slices.Index(p.Groups, group); group != "" && i >= 0 {
-			p.Groups, changed = slices.Delete(p.Groups, i, i+1), true
-			if to != "" {
-				p.Groups = append(p.Groups, to)
-				slices.Sort(p.Groups)
-			}
-		}
-		if changed {
-			if err := state.Policies.Put(tx, p); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"mailplusd/mail/directory/ldap/adtest"
 	"mailplusd/mail/directory/ldap/ldaptest"
 	"mailplusd/mail/login"
 
@@ -177,6 +178,18 @@ var guidePages = map[string]func(t *testing.T, d *process, page string){
 		dir := fixtures(t, map[string]string{"ca.pem": s.CA, "ldap.pw": ldaptest.Password, "anna.pw": ldaptest.Password})
 		runGuide(t, d, page, dir, nil, func(line string) string {
 			return strings.NewReplacer("ldap://ldap.example.com", s.URI, "dc=example,dc=com", ldaptest.Base).Replace(line)
+		})
+		d.has("local", "account", "source", "show", "--filter", "in_force=yes")
+	},
+	"active-directory.md": func(t *testing.T, d *process, page string) {
+		dc := adtest.Start(t)
+		dc.Add("anna", nil)
+		dc.Group("mail users", adtest.DN("anna"))
+		dc.Group("mail admins", adtest.DN("anna"))
+		d.ok("config", "set", "network.resolvers="+resolver(t, dc.Zone()))
+		dir := fixtures(t, map[string]string{"ca.pem": dc.CA, "ad.pw": adtest.Password, "anna.pw": adtest.Password})
+		runGuide(t, d, page, dir, nil, func(line string) string {
+			return strings.NewReplacer("ad.example.com", adtest.Realm, "OU=People,DC=ad,DC=example,DC=com", "CN=Users,"+adtest.Base).Replace(line)
 		})
 		d.has("local", "account", "source", "show", "--filter", "in_force=yes")
 	},

@@ -81,13 +81,21 @@ func TestStoryLDAP(t *testing.T) {
 		t.Error("the password of the binding is shown")
 	}
 
-	d.ok("user", "forward", "set", "bob", "alice@example.test")
+	d.ok("user", "forward", "set", "alice", "bob@example.test", "--keep-copy") // alice has no namesake in the directory
+	d.ok("user", "autoreply", "set", "bob", "--text", d.file("away.txt", "away\n"))
+	d.ok("domain", "user", "set", "example.test", "bob", "--address", "bob", "--address", "sales")
 	d.ok("policy", "add", "no pop", "--user", "bob", "--pop3", "off")
 	d.fails(3, "--move-mail", "account", "source", "set", "ldap")
-	d.fails(3, "does not join a Windows domain", "account", "source", "set", "domain", "--move-mail", "no")
+	d.fails(3, "no directory of type domain", "account", "source", "set", "domain", "--move-mail", "no")
+	d.fails(7, "an LDAP directory is", "directory", "ad", "show")
 	d.has("account source", "account", "source", "set", "ldap", "--move-mail", "yes", "--dry-run")
 	d.has("local", "account", "source", "show", "--filter", "in_force=yes")
-	d.has("ldap,yes,yes,4", "account", "source", "set", "ldap", "--move-mail", "yes", "-o", "csv")
+	out, errs, code := d.mpctl("account", "source", "set", "ldap", "--move-mail", "yes", "-o", "csv")
+	if code != 0 || !strings.Contains(out, "ldap,yes,yes,4") || !strings.Contains(errs, "sales@example.test") {
+		t.Errorf("exit %d: %s%s", code, out, errs)
+	}
+	d.has("bob", "user", "autoreply", "list", "-o", "name") // moved with the mail
+	d.ok("user", "autoreply", "delete", "bob")
 	d.has("username not supported", "account", "list", "--search", "two words")
 	if out := d.ok("user", "list", "-o", "name"); out != "bob\ndana\nerin\ntwo words\n" {
 		t.Errorf("users: %q", out)
@@ -125,7 +133,7 @@ func TestStoryLDAP(t *testing.T) {
 	// A user leaves, one is disabled, and one is new.
 	s.Delete("dana")
 	s.Add("fred")
-	_, errs, code := d.mpctl("directory", "ldap", "sync")
+	_, errs, code = d.mpctl("directory", "ldap", "sync")
 	if code != 0 || !strings.Contains(errs, "dana is not in the directory any more") {
 		t.Errorf("exit %d: %s", code, errs)
 	}
@@ -155,7 +163,7 @@ func TestStoryLDAP(t *testing.T) {
 	d.fails(3, "those of the directory", "directory", "ldap", "unbind", "--yes")
 	d.fails(3, "moves only from local", "account", "source", "set", "local", "--move-mail", "yes")
 	d.ok("account", "source", "set", "local")
-	d.has("alice@example.test", "user", "forward", "show", "bob") // the local one's own
+	d.has("bob@example.test", "user", "forward", "show", "alice") // the local one's own
 	if n := d.messages("alice"); n != 1 {
 		t.Errorf("alice has %d messages after switching back", n)
 	}
@@ -164,6 +172,12 @@ func TestStoryLDAP(t *testing.T) {
 	}
 	d.ok("directory", "ldap", "unbind", "--yes")
 	d.fails(7, "no directory is bound", "directory", "ldap", "sync")
+	if _, errs, code := d.mpctl("user", "delete", "bob", "--yes"); code != 0 || !strings.Contains(errs, "another account source") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	d.has("bob", "policy", "show", "no pop") // the other bob's, too
+	d.bindTo(s)
+	d.has(`"synced": ""`, "directory", "ldap", "show", "-o", "json") // nothing is left of the last time
 }
 
 // storyForwardOfSource: forwards and automatic replies are of an account of one source, not of its
@@ -319,11 +333,11 @@ func TestStoryPairOfLDAP(t *testing.T) {
 	a.ok("account", "source", "set", "ldap", "--move-mail", "yes")
 	a.ok("account", "activate", "bob", "dana")
 	s.Stop()
-	a.has("this node can't log in to the LDAP directory", "ha", "precheck")
-	a.fails(3, "can't log in to the LDAP directory", "ha", "create", "--peer", b.ip, "--vip", l.vip(), "--invite-file", b.invite(), "--yes")
+	a.has("this node can't log in to the directory", "ha", "precheck")
+	a.fails(3, "can't log in to the directory", "ha", "create", "--peer", b.ip, "--vip", l.vip(), "--invite-file", b.invite(), "--yes")
 	s.Run()
 	a.ok("directory", "ldap", "set", "--system-ca")
-	a.has("this node can log in to the LDAP directory", "ha", "precheck")
+	a.has("this node can log in to the directory", "ha", "precheck")
 	a.fails(3, "both must", "ha", "create", "--peer", b.ip, "--vip", l.vip(), "--invite-file", b.invite(), "--yes")
 	a.is("single")
 	b.is("single")

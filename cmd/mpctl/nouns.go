@@ -26,6 +26,7 @@ var nouns = map[string]string{
 	"delivery tls default":       "TLS towards servers without a policy",
 	"delivery tls report":        "reports to other domains on TLS",
 	"directory":                  "accounts of another server",
+	"directory ad":               "the Windows Active Directory domain that accounts come from",
 	"directory ldap":             "the LDAP directory that accounts come from",
 	"domain":                     "hosted domains",
 	"domain alias":               "aliases of a domain",

@@ -21,7 +21,7 @@ var views = map[string]func(w io.Writer, raw json.RawMessage, wide bool) error{
 	"import exchange": viewExchange, "setup from-exchange": viewExchange,
 
 	"check all": viewFindings, "check network": viewFindings, "check dns": viewFindings, "check rdns": viewFindings, "check time": viewFindings, "check blocklist": viewFindings, "check ports": viewFindings,
-	"check services": viewFindings, "check certs": viewFindings, "check config": viewFindings, "check login": viewFindings, "directory ldap test": viewFindings,
+	"check services": viewFindings, "check certs": viewFindings, "check config": viewFindings, "check login": viewFindings, "directory ldap test": viewFindings, "directory ad test": viewFindings,
 }
 
 // viewFindings writes a finding on a line and what to do about it, whole, on the next.

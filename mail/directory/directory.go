@@ -62,7 +62,7 @@ func (a *Account) MainAddress() string {
 // Picture is all of it at one moment. It is never changed.
 type Picture struct {
 	version     uint64
-	Source      string     // of the accounts and groups: local or ldap; those of others are not in the picture
+	Source      string     // of the accounts and groups: local, ldap or domain; those of others are not in the picture
 	admins      string     // group whose members administer the system
 	Users       []*Account // by name
 	Groups      map[string]*model.Group
@@ -85,6 +85,9 @@ type Picture struct {
 	byName      map[string]*Account
 	byID        map[model.AccountID]*Account
 	byAddress   map[string]*Account
+	byUPN       map[string]*Account        // of Active Directory
+	realm       string                     // of Active Directory: its DNS name; empty: another source
+	short       string                     // and its NetBIOS name; empty: not known
 	members     map[string]map[string]bool // group → users, nested
 	Used        int                        // activated accounts, each one a seat
 	Seats       int                        // free ones and licences
@@ -121,12 +124,12 @@ func Draw(r state.Reader, now time.Time) (*Picture, error) {
 	}
 	p := &Picture{
 		Groups: map[string]*model.Group{}, Domains: map[string]*model.Domain{}, Aliases: map[string]*model.Alias{},
-		byName: map[string]*Account{}, byID: map[model.AccountID]*Account{}, byAddress: map[string]*Account{},
+		byName: map[string]*Account{}, byID: map[model.AccountID]*Account{}, byAddress: map[string]*Account{}, byUPN: map[string]*Account{},
 		members: map[string]map[string]bool{}, Seats: model.FreeSeats, Source: set.System.Source, admins: model.Administrators,
 	}
 	if p.Source != model.SourceLocal {
 		if l, err := state.Directories.Get(r, p.Source); err == nil {
-			p.admins = l.AdminGroup
+			p.admins, p.realm, p.short = l.AdminGroup, l.Realm, l.Short
 		} else if !errors.Is(err, state.ErrNotFound) {
 			return nil, err
 		}
@@ -141,6 +144,11 @@ func Draw(r state.Reader, now time.Time) (*Picture, error) {
 		a := &Account{User: *u}
 		p.Users = append(p.Users, a)
 		p.byName[u.Name], p.byID[u.ID] = a, a
+		if _, twice := p.byUPN[u.UPN]; twice {
+			p.byUPN[u.UPN] = nil // nobody's, for it could be either's
+		} else if u.UPN != "" && u.Away != model.AwayGone {
+			p.byUPN[u.UPN] = a
+		}
 	}
 	for g, err := range state.Groups.All(r, "") {
 		if err != nil {
@@ -328,13 +336,28 @@ func (p *Picture) User(name string) *Account { return p.byName[model.FoldName(na
 // ByID finds an account by its ID.
 func (p *Picture) ByID(id model.AccountID) *Account { return p.byID[id] }
 
-// Login finds an account by its name or any of its addresses (A.18).
+// Login finds an account by its name or any of its addresses (A.18); that of an Active Directory domain also as
+// user@domain (its UPN, or the name it has without one) and as DOMAIN\user (MS-ADTS §5.1.1.1.1).
 func (p *Picture) Login(name string) *Account {
 	name = model.FoldName(name)
 	if a := p.byName[name]; a != nil {
 		return a
 	}
-	return p.Address(name)
+	if a := p.Address(name); a != nil || p.realm == "" {
+		return a
+	}
+	if a := p.byUPN[name]; a != nil {
+		return a
+	}
+	if domain, user, ok := strings.Cut(name, `\`); ok && (domain == p.short && domain != "" || domain == p.realm) {
+		return p.byName[user]
+	}
+	if user, domain, ok := model.SplitAddress(name); ok && domain == p.realm {
+		if _, other := p.byUPN[name]; !other {
+			return p.byName[user]
+		}
+	}
+	return nil
 }
 
 // Address finds the account that owns an address, through additional domains.

@@ -44,6 +44,20 @@ func put(t *testing.T, s *state.State, rows ...any) {
 				err = state.Aliases.Put(tx, r)
 			case *model.License:
 				err = state.Licenses.Put(tx, r)
+			case *model.LDAP:
+				err = state.Directories.Put(tx, r)
+			case *model.Policy:
+				err = state.Policies.Put(tx, r)
+			case *model.AutoBCC:
+				err = state.AutoBCCs.Put(tx, r)
+			case *model.AutoForward:
+				err = state.AutoForwards.Put(tx, r)
+			case *model.SecondFactor:
+				err = state.SecondFactors.Put(tx, r)
+			case *model.Token:
+				err = state.Tokens.Put(tx, r)
+			default:
+				err = fmt.Errorf("put knows no %T", r)
 			}
 			if err != nil {
 				return err

@@ -29,6 +29,7 @@ type Synced struct {
 	model.DirectoryState
 	Added, Changed int
 	Lost           []string // users who are disabled from now on, with what still names them
+	Renamed        []string // users and groups who have another name from now on
 }
 
 // Sync makes the users and groups of a source what the directory has, some at a time. Who isn't
@@ -43,6 +44,9 @@ func Sync(ctx context.Context, s *state.State, source string, e *ldap.Entries, f
 		have[u.Name] = u
 	}
 	if err := y.plausible(have, e, force); err != nil {
+		return nil, err
+	}
+	if err := y.follow(ctx, have, e); err != nil {
 		return nil, err
 	}
 	if err := y.users(ctx, have, e); err != nil {
@@ -67,12 +71,12 @@ type syncer struct {
 func (y *syncer) plausible(have map[string]*model.User, e *ldap.Entries, force bool) error {
 	shown := make(map[string]bool, len(e.Users))
 	for _, u := range e.Users {
-		shown[u.Name] = true
+		shown[u.Name], shown[u.GUID] = true, true
 	}
 	were, lost := 0, 0
 	for name, u := range have {
 		if u.Away != model.AwayGone {
-			if were++; !shown[name] {
+			if were++; !shown[name] && (u.GUID == "" || !shown[u.GUID]) {
 				lost++
 			}
 		}
@@ -144,7 +148,7 @@ func (y *syncer) domains() (n int, err error) {
 
 // same tells whether a user's row is what the directory has.
 func same(old *model.User, u *ldap.User) bool {
-	return old.DN == u.DN && old.DisplayName == u.Display && old.Nickname == u.Nickname && old.Away == away(u)
+	return old.GUID == u.GUID && old.UPN == u.UPN && old.DN == u.DN && old.DisplayName == u.Display && old.Nickname == u.Nickname && old.Away == away(u)
 }
 
 func away(u *ldap.User) string {
@@ -171,6 +175,7 @@ func (y *syncer) put(tx *state.Tx, list []ldap.User) (added, changed int, err er
 		} else {
 			changed++
 		}
+		row.GUID, row.UPN = u.GUID, u.UPN
 		row.DN, row.DisplayName, row.Nickname, row.Away = u.DN, u.Display, u.Nickname, away(&u)
 		if err := state.Users.Put(tx, row); err != nil {
 			return 0, 0, err
@@ -260,6 +265,9 @@ func (y *syncer) groups(ctx context.Context, e *ldap.Entries) error {
 		}
 		have[g.Name] = g
 	}
+	if err := y.followGroups(ctx, have, e); err != nil {
+		return err
+	}
 	var batch []model.Group
 	size := 0
 	flush := func() error {
@@ -273,7 +281,7 @@ func (y *syncer) groups(ctx context.Context, e *ldap.Entries) error {
 	for _, g := range e.Groups {
 		old := have[g.Name]
 		delete(have, g.Name)
-		if old != nil && old.Description == g.Description && slices.Equal(old.Users, g.Users) && slices.Equal(old.Groups, g.Groups) {
+		if old != nil && old.GUID == g.GUID && old.Description == g.Description && slices.Equal(old.Users, g.Users) && slices.Equal(old.Groups, g.Groups) {
 			continue
 		}
 		n := len(g.Users) + len(g.Groups) + 20
@@ -282,7 +290,7 @@ func (y *syncer) groups(ctx context.Context, e *ldap.Entries) error {
 				return err
 			}
 		}
-		batch = append(batch, model.Group{Name: g.Name, Description: g.Description, Users: g.Users, Groups: g.Groups, Source: y.source, Created: y.now.Unix()})
+		batch = append(batch, model.Group{Name: g.Name, Description: g.Description, Users: g.Users, Groups: g.Groups, Source: y.source, GUID: g.GUID, Created: y.now.Unix()})
 		size += n
 	}
 	if err := flush(); err != nil {
@@ -307,7 +315,9 @@ func (y *syncer) putGroups(tx *state.Tx, list []model.Group) error {
 	for _, g := range list {
 		old, err := state.Groups.Get(tx, g.Key())
 		if err == nil {
-			g.Activation, g.Created = old.Activation, old.Created
+			if old.GUID == "" || old.GUID == g.GUID { // another group of that name starts anew
+				g.Activation, g.Created = old.Activation, old.Created
+			}
 		} else if !errors.Is(err, state.ErrNotFound) {
 			return err
 		}
@@ -323,7 +333,7 @@ func (y *syncer) count(e *ldap.Entries) {
 	st := &y.out.DirectoryState
 	*st = model.DirectoryState{
 		Source: y.source, Done: y.now.Unix(), Tried: y.now.Unix(), Users: len(e.Users), Groups: len(e.Groups), LeftOut: e.Left,
-		Notes: slices.Concat(e.LeftOut, y.out.Lost),
+		Notes: slices.Concat(e.LeftOut, y.out.Renamed, y.out.Lost),
 	}
 	st.Notes = st.Notes[:min(len(st.Notes), maxNotes)]
 	for _, u := range e.Users {

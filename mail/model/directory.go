@@ -10,7 +10,7 @@ import (
 const (
 	SourceLocal  = "local"
 	SourceLDAP   = "ldap"
-	SourceDomain = "domain" // Windows Active Directory as a domain: not offered yet
+	SourceDomain = "domain" // Windows Active Directory
 )
 
 // Why a user of a directory may not use mail, as the last synchronisation found it.
@@ -23,13 +23,15 @@ const (
 const (
 	LDAPStartTLS = "starttls" // STARTTLS on ldap://, or the directory is not used
 	LDAPNoTLS    = "none"     // passwords cross the network in clear
+	LDAPS        = "ldaps"    // TLS from the first octet, of domain controllers that DNS names
 )
 
-// LDAP is the binding to an LDAP directory (RFC 4510): where it is, and what of it counts.
+// LDAP is the binding to an LDAP directory (RFC 4510) or to an Active Directory domain: where it
+// is, and what of it counts.
 type LDAP struct {
-	Source         string   `cbor:"source" json:"source"` // SourceLDAP: there is one row
-	URIs           []string `cbor:"uris" json:"uris"`     // ldap:// or ldaps://, tried in this order
-	TLS            string   `cbor:"tls" json:"tls"`       // of ldap://: LDAPStartTLS or LDAPNoTLS
+	Source         string   `cbor:"source" json:"source"` // SourceLDAP or SourceDomain: there is one row
+	URIs           []string `cbor:"uris" json:"uris"`     // ldap:// or ldaps://, tried in this order; a domain without: DNS names the controllers
+	TLS            string   `cbor:"tls" json:"tls"`       // of ldap://: LDAPStartTLS or LDAPNoTLS; of a domain: LDAPStartTLS or LDAPS
 	CA             string   `cbor:"ca,omitempty" json:"-"`
 	BindDN         string   `cbor:"dn,omitempty" json:"bind_dn"` // empty: anonymous
 	Password       string   `cbor:"pw,omitempty" json:"-"`       // sealed
@@ -47,6 +49,26 @@ type LDAP struct {
 	TimeoutSec     int      `cbor:"time" json:"timeout"`
 	CacheMinutes   int      `cbor:"cache,omitempty" json:"cache_minutes"` // 0: none
 	Created        int64    `cbor:"created" json:"created"`
+	Realm          string   `cbor:"realm,omitempty" json:"realm"` // DNS name of the Active Directory domain
+	Short          string   `cbor:"short,omitempty" json:"short"` // its NetBIOS name: the DOMAIN of DOMAIN\user
+}
+
+// AD tells whether the binding is to an Active Directory domain.
+func (l *LDAP) AD() bool { return l.Source == SourceDomain }
+
+// RootDN is where an Active Directory domain starts, such as DC=ad,DC=example,DC=com.
+func (l *LDAP) RootDN() string { return "DC=" + strings.ReplaceAll(l.Realm, ".", ",DC=") }
+
+// DefaultAD fits every Active Directory domain (MS-ADTS §3.1.1.4). Users are accounts of people
+// (sAMAccountType, MS-SAMR §2.2.1.9), without the one that only Kerberos uses.
+func DefaultAD(realm string) LDAP {
+	l := LDAP{
+		Source: SourceDomain, TLS: LDAPStartTLS, Realm: FoldDomain(realm), UserFilter: "(&(sAMAccountType=805306368)(!(sAMAccountName=krbtgt)))",
+		GroupFilter: "(objectCategory=group)", NameAttr: "sAMAccountName", DisplayAttr: "displayName", GroupAttr: "sAMAccountName",
+		MemberAttrs: []string{"member"}, AdminGroup: Administrators, SyncMinutes: 15, TimeoutSec: 5,
+	}
+	l.BaseDN = l.RootDN()
+	return l
 }
 
 // DefaultLDAP fits OpenLDAP with inetOrgPerson, and accounts of other servers where their marks
@@ -72,7 +94,7 @@ const (
 // Validate checks what can be checked without the directory. Filters are read by the package
 // that uses them.
 func (l *LDAP) Validate() error {
-	if len(l.URIs) == 0 || len(l.URIs) > maxLDAPURIs {
+	if len(l.URIs) == 0 && !l.AD() || len(l.URIs) > maxLDAPURIs {
 		return Invalid("uri", "1 to %d are needed, such as ldap://ldap.example.com", maxLDAPURIs)
 	}
 	for _, u := range l.URIs {
@@ -80,7 +102,10 @@ func (l *LDAP) Validate() error {
 			return err
 		}
 	}
-	if l.TLS != LDAPStartTLS && l.TLS != LDAPNoTLS {
+	if err := l.validateAD(); err != nil {
+		return err
+	}
+	if l.TLS != LDAPStartTLS && l.TLS != LDAPNoTLS && !l.AD() {
 		return Invalid("tls", "%q is not one of starttls, none; for TLS from the first octet write ldaps:// in --uri", l.TLS)
 	}
 	if len(l.CA) > maxLDAPCA {
@@ -90,7 +115,8 @@ func (l *LDAP) Validate() error {
 		return Invalid("base-dn", "is empty; write it like dc=example,dc=com")
 	}
 	for field, dn := range map[string]string{"bind-dn": l.BindDN, "base-dn": l.BaseDN} {
-		if len(dn) > maxLDAPDN || dn != "" && !strings.Contains(dn, "=") || strings.ContainsFunc(dn, unicode.IsControl) {
+		name := l.AD() && field == "bind-dn" // a domain takes other names than DNs, too
+		if len(dn) > maxLDAPDN || dn != "" && !name && !strings.Contains(dn, "=") || strings.ContainsFunc(dn, unicode.IsControl) {
 			return Invalid(field, "%q is no distinguished name; write it like ou=people,dc=example,dc=com", dn)
 		}
 	}
@@ -115,6 +141,24 @@ func (l *LDAP) Validate() error {
 		return Invalid("timeout", "%d is outside 1 to 60", l.TimeoutSec)
 	case l.CacheMinutes < 0 || l.CacheMinutes > 1440:
 		return Invalid("cache-minutes", "%d is outside 0 to 1440", l.CacheMinutes)
+	}
+	return nil
+}
+
+// validateAD checks what an Active Directory domain has besides. It shows nothing without a login, and
+// takes no password in clear.
+func (l *LDAP) validateAD() error {
+	if !l.AD() {
+		return nil
+	}
+	if err := ValidateDomainName("domain", l.Realm); err != nil {
+		return err
+	}
+	switch {
+	case l.TLS != LDAPStartTLS && l.TLS != LDAPS:
+		return Invalid("tls", "%q is not one of starttls, ldaps", l.TLS)
+	case l.BindDN == "":
+		return Invalid("bind-user", "is empty; write it like mail@%s", l.Realm)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ type Group struct {
 	Activation  Activation `cbor:"act,omitempty" json:"activation,omitempty"`
 	Created     int64      `cbor:"created" json:"created"`
 	Source      string     `cbor:"src,omitempty" json:"source,omitempty"` // empty: local
+	GUID        string     `cbor:"guid,omitempty" json:"guid,omitempty"`  // objectGUID in hexadecimal: which it is, whatever its name
 }
 
 // Key is the group's key in the table.

@@ -29,7 +29,7 @@ type System struct {
 	SetUp     int64  `cbor:"setup" key:"set-up" readonly:"true" help:"when the system was set up (Unix seconds, 0: not yet)"`
 	Domain    string `cbor:"domain" key:"domain" help:"main mail domain"`
 	Hostname  string `cbor:"host" key:"hostname" help:"this server's own name (FQDN): HELO, banner, Received, Message-ID"`
-	Source    string `cbor:"source" key:"account-source" enum:"local,ldap" readonly:"true" help:"where accounts come from: mpctl account source set"`
+	Source    string `cbor:"source" key:"account-source" enum:"local,ldap,domain" readonly:"true" help:"where accounts come from: mpctl account source set"`
 	Interface string `cbor:"iface" key:"interface" help:"network interface or address that the services listen on; all: every one"`
 	IssuerKey string `cbor:"issuer" key:"issuer-key" secret:"true" readonly:"true" help:"key that signs seat licences"`
 }
@@ -196,8 +196,8 @@ func (s *System) Validate() error {
 			return err
 		}
 	}
-	if s.Source != SourceLocal && s.Source != SourceLDAP {
-		return Invalid("account-source", "%q is not one of local, ldap", s.Source)
+	if s.Source != SourceLocal && s.Source != SourceLDAP && s.Source != SourceDomain {
+		return Invalid("account-source", "%q is not one of local, ldap, domain", s.Source)
 	}
 	return nil
 }

@@ -43,6 +43,8 @@ type User struct {
 	Source      string        `cbor:"src,omitempty" json:"source,omitempty"`   // empty: local
 	DN          string        `cbor:"dn,omitempty" json:"dn,omitempty"`        // in the directory
 	Away        string        `cbor:"away,omitempty" json:"away,omitempty"`    // AwayDisabled or AwayGone, by the directory
+	GUID        string        `cbor:"guid,omitempty" json:"guid,omitempty"`    // objectGUID in hexadecimal: who he is, whatever his name
+	UPN         string        `cbor:"upn,omitempty" json:"upn,omitempty"`      // userPrincipalName, folded: another name to log in with
 }
 
 // Key is the user's key in the table.
@@ -80,6 +82,15 @@ const (
 
 // ValidateUserName says why a name can't be an account's (I.04).
 func ValidateUserName(name string) error { return validateName("name", name) }
+
+// ValidateGroupName says why a name can't be a group's of a directory: as that of a user, but with spaces
+// inside, such as "domain users".
+func ValidateGroupName(name string) error {
+	if name == "" || name != strings.TrimSpace(name) {
+		return Invalid("name", "%q is empty, or has a space at an end", name)
+	}
+	return validateName("name", strings.ReplaceAll(name, " ", ""))
+}
 
 func validateName(field, name string) error {
 	switch {

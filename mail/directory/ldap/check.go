@@ -15,39 +15,59 @@ var refusals = []uint16{
 	goldap.LDAPResultInappropriateAuthentication, goldap.LDAPResultConstraintViolation, goldap.LDAPResultUnwillingToPerform,
 }
 
-// CheckPassword tells whether a password is that of a user. dn is where he was last seen; if he
-// isn't there any more he is looked for by his name. An empty password is never right: a bind
-// with one succeeds and proves nothing (RFC 4513 §5.1.2). Errors: ErrUnavailable.
-func (c *Client) CheckPassword(ctx context.Context, dn, name string, password []byte) (bool, error) {
-	if len(password) == 0 || len(password) > maxPassword || dn == "" {
-		return false, nil
+// Who is a user as he was seen last.
+type Who struct {
+	DN, Name string
+	GUID     string // of Active Directory
+}
+
+// Verdict is what a directory says to a password.
+type Verdict struct {
+	Right bool
+	Why   string // why not, as far as it tells; for the administrator's eyes only
+}
+
+// CheckPassword tells whether a password is that of a user. If he isn't any more where he was last
+// seen he is looked for, by his name or GUID. An empty password is never right: a bind with one succeeds
+// and proves nothing (RFC 4513 §5.1.2). Errors: ErrUnavailable.
+func (c *Client) CheckPassword(ctx context.Context, who Who, password []byte) (Verdict, error) {
+	if len(password) == 0 || len(password) > maxPassword || who.DN == "" {
+		return Verdict{}, nil
 	}
-	ok, err := c.bindAs(ctx, dn, password)
-	if ok || err != nil {
-		return ok, err
+	if c.conf.AD() {
+		return c.checkAD(ctx, who, password)
 	}
-	now, err := c.find(ctx, name)
-	if err != nil || now == "" || DNKey(now) == DNKey(dn) {
-		return false, err
+	v, err := c.bindAs(ctx, who.DN, password)
+	if v.Right || err != nil {
+		return v, err
+	}
+	now, err := c.find(ctx, who.Name)
+	if err != nil || now == "" || DNKey(now) == DNKey(who.DN) {
+		return v, err
 	}
 	return c.bindAs(ctx, now, password)
 }
 
-func (c *Client) bindAs(ctx context.Context, dn string, password []byte) (bool, error) {
+func (c *Client) bindAs(ctx context.Context, dn string, password []byte) (Verdict, error) {
 	s, err := c.connect(ctx, maxLogin, false)
 	if err != nil {
-		return false, err
+		return Verdict{}, err
 	}
 	defer s.close()
+	return s.try(dn, password)
+}
+
+// try logs in with a password.
+func (s *session) try(dn string, password []byte) (Verdict, error) {
 	s.extend()
-	err = s.Bind(dn, string(password))
+	err := s.Bind(dn, string(password))
 	if err == nil {
-		return true, nil
+		return Verdict{Right: true}, nil
 	}
 	if goldap.IsErrorAnyOf(err, refusals...) {
-		return false, nil
+		return Verdict{Why: reason(err)}, nil
 	}
-	return false, unavailable("%s: %w", s.uri, err)
+	return Verdict{}, unavailable("%s: %w", s.uri, err)
 }
 
 // find looks for the user with a name; empty when there is none, or not one alone.
@@ -57,12 +77,16 @@ func (c *Client) find(ctx context.Context, name string) (dn string, err error) {
 		return "", err
 	}
 	defer s.close()
-	req := c.search(c.userFilter(name), "1.1")
+	return s.one(c.search(c.conf.BaseDN, c.userFilter(name), "1.1"))
+}
+
+// one gives the DN of the only entry that a search finds; empty when there is none, or not one alone.
+func (s *session) one(req *goldap.SearchRequest) (dn string, err error) {
 	req.SizeLimit = 2
 	s.extend()
 	res, err := s.Search(req)
 	switch {
-	case goldap.IsErrorWithCode(err, goldap.LDAPResultNoSuchObject), goldap.IsErrorWithCode(err, goldap.LDAPResultSizeLimitExceeded):
+	case goldap.IsErrorAnyOf(err, goldap.LDAPResultNoSuchObject, goldap.LDAPResultSizeLimitExceeded):
 		return "", nil
 	case err != nil:
 		return "", unavailable("%s: %w", s.uri, err)
@@ -77,10 +101,14 @@ func (c *Client) userFilter(name string) string {
 	return fmt.Sprintf("(&%s(%s=%s))", c.conf.UserFilter, c.conf.NameAttr, goldap.EscapeFilter(name))
 }
 
-// Nobody is the DN and name of no user, to ask for when there is no account: the answer takes as long.
-func (c *Client) Nobody() (dn, name string) {
+// Nobody is a user who isn't there, to ask for when there is no account: the answer takes as long.
+func (c *Client) Nobody() Who {
 	const nobody = "nobody is here"
-	return fmt.Sprintf("%s=%s,%s", c.conf.NameAttr, nobody, c.conf.BaseDN), nobody
+	attr := c.conf.NameAttr
+	if c.conf.AD() {
+		attr = "CN"
+	}
+	return Who{DN: fmt.Sprintf("%s=%s,%s", attr, nobody, c.conf.BaseDN), Name: nobody, GUID: "00000000000000000000000000000000"}
 }
 
 // Probe is what a test finds at one server.
@@ -90,10 +118,14 @@ type Probe struct {
 	Err error
 }
 
-// Probe connects to every server and logs in there.
+// Probe connects to every server and logs in there. It gives one or more.
 func (c *Client) Probe(ctx context.Context) []Probe {
-	out := make([]Probe, 0, len(c.conf.URIs))
-	for _, uri := range c.conf.URIs {
+	uris, err := c.Servers(ctx)
+	if err != nil {
+		return []Probe{{URI: "DNS", Err: err}}
+	}
+	out := make([]Probe, 0, len(uris))
+	for _, uri := range uris {
 		p := Probe{URI: uri}
 		s, err := c.open(ctx, uri, maxLogin)
 		if err == nil {

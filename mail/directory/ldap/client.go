@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -50,7 +52,10 @@ func unavailable(format string, args ...any) error {
 type Client struct {
 	conf   model.LDAP
 	secret string
-	last   atomic.Int32 // index of the server that answered last
+	last   atomic.Pointer[string] // address of the server that answered last
+	found  found
+	// Resolvers gives the DNS servers to ask; nil or empty: those of the host. Before first use.
+	Resolvers func() []string
 }
 
 // New makes a client; secret is the password of conf.BindDN in clear.
@@ -70,6 +75,9 @@ func Validate(l *model.LDAP) error {
 		}
 	}
 	for field, dn := range map[string]string{"bind-dn": l.BindDN, "base-dn": l.BaseDN} {
+		if l.AD() && field == "bind-dn" {
+			continue // any name of the account
+		}
 		if _, err := goldap.ParseDN(dn); err != nil {
 			return model.Invalid(field, "%q is no distinguished name: %v", dn, err)
 		}
@@ -105,25 +113,33 @@ func (s *session) extend() { s.net.SetDeadline(time.Now().Add(s.each)) }
 // connect opens a connection to the first server that answers, protected as the binding says,
 // and logs in when bind is set. It starts with the server that answered last.
 func (c *Client) connect(ctx context.Context, octets int64, bind bool) (*session, error) {
-	first, n := int(c.last.Load()), len(c.conf.URIs)
+	uris, err := c.Servers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if last := c.last.Load(); last != nil {
+		if i := slices.Index(uris, *last); i > 0 {
+			uris = slices.Concat(uris[i:i+1], uris[:i], uris[i+1:])
+		}
+	}
 	var errs []error
-	for i := range n {
-		at := (first + i) % n
-		s, err := c.open(ctx, c.conf.URIs[at], octets)
+	for _, uri := range uris {
+		s, err := c.open(ctx, uri, octets)
 		if err == nil && bind {
 			if err = c.bindService(s); err != nil {
 				s.close()
 			}
 		}
 		if err == nil {
-			c.last.Store(int32(at))
+			c.last.Store(&uri)
 			return s, nil
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", c.conf.URIs[at], err))
+		errs = append(errs, fmt.Errorf("%s: %w", uri, err))
 		if ctx.Err() != nil {
 			break
 		}
 	}
+	c.found.stale()
 	return nil, unavailable("%w", errors.Join(errs...))
 }
 
@@ -132,9 +148,16 @@ func (c *Client) bindService(s *session) error {
 	if c.conf.BindDN == "" {
 		return nil
 	}
+	name := c.conf.BindDN
+	if c.conf.AD() && !strings.ContainsAny(name, `@\=`) {
+		name += "@" + c.conf.Realm
+	}
 	s.extend()
-	if err := s.Bind(c.conf.BindDN, c.secret); err != nil {
-		return fmt.Errorf("bind as %s: %w", c.conf.BindDN, err)
+	if err := s.Bind(name, c.secret); err != nil {
+		if why := reason(err); why != "" {
+			return fmt.Errorf("bind as %s: %s: %w", name, why, err)
+		}
+		return fmt.Errorf("bind as %s: %w", name, err)
 	}
 	return nil
 }
@@ -148,7 +171,7 @@ func (c *Client) open(ctx context.Context, uri string, octets int64) (*session, 
 	if port == "" {
 		port = map[string]string{"ldap": "389", "ldaps": "636"}[u.Scheme]
 	}
-	d := net.Dialer{Timeout: c.timeout()}
+	d := net.Dialer{Timeout: c.timeout(), Resolver: c.resolver()}
 	raw, err := d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
 	if err != nil {
 		return nil, err

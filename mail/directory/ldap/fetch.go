@@ -3,8 +3,10 @@ package ldap
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -20,11 +22,15 @@ type User struct {
 	Display  string
 	Nickname string // valid or empty
 	Disabled bool
+	GUID     string // of Active Directory: who he is, whatever his name
+	UPN      string // of Active Directory: user@domain, folded; empty: none
+	primary  rid    // his primary group, which doesn't list him
 }
 
 // Group is a group as the directory shows it. Names that are none here are left out.
 type Group struct {
 	Name, Description string
+	GUID              string   // of Active Directory
 	Users, Groups     []string // names, sorted
 }
 
@@ -59,9 +65,12 @@ func (c *Client) Fetch(ctx context.Context) (*Entries, error) {
 			attrs = append(attrs, a)
 		}
 	}
+	if c.conf.AD() {
+		attrs = append(attrs, adAttrs...)
+	}
 	e, names := &Entries{}, map[string]string{} // by DN
 	seen := map[string]bool{}
-	err = c.pages(ctx, s, c.conf.UserFilter, MaxUsers, "users", attrs, func(x *goldap.Entry) {
+	err = c.pages(ctx, s, c.conf.BaseDN, c.conf.UserFilter, MaxUsers, "users", attrs, func(x *goldap.Entry) {
 		if u, ok := e.user(&c.conf, x, seen); ok {
 			e.Users = append(e.Users, u)
 			names[DNKey(u.DN)] = u.Name
@@ -83,9 +92,9 @@ func (c *Client) disabled(ctx context.Context, s *session, e *Entries) error {
 		return nil
 	}
 	off := map[string]bool{}
-	err := c.pages(ctx, s, "(&"+c.conf.UserFilter+c.conf.DisabledFilter+")", MaxUsers, "users", []string{"1.1"}, func(x *goldap.Entry) { off[x.DN] = true })
+	err := c.pages(ctx, s, c.conf.BaseDN, "(&"+c.conf.UserFilter+c.conf.DisabledFilter+")", MaxUsers, "users", []string{"1.1"}, func(x *goldap.Entry) { off[x.DN] = true })
 	for i := range e.Users {
-		e.Users[i].Disabled = off[e.Users[i].DN]
+		e.Users[i].Disabled = e.Users[i].Disabled || off[e.Users[i].DN]
 	}
 	return err
 }
@@ -104,8 +113,14 @@ func (e *Entries) user(conf *model.LDAP, x *goldap.Entry, seen map[string]bool) 
 		e.leave("%q: there is another user named %s", clip(x.DN), name)
 		return u, false
 	}
-	seen[name] = true
 	u = User{DN: x.DN, Name: name}
+	if conf.AD() {
+		if u.ad(x, time.Now()); u.GUID == "" {
+			e.leave("%q: its objectGUID can't be read", clip(x.DN))
+			return u, false
+		}
+	}
+	seen[name] = true
 	if conf.DisplayAttr != "" {
 		u.Display = cleanText(x.GetEqualFoldAttributeValue(conf.DisplayAttr))
 	}
@@ -122,23 +137,37 @@ func (c *Client) groups(ctx context.Context, s *session, e *Entries, users map[s
 	type raw struct {
 		group   Group
 		members []string
+		dn      string
+		sid     rid
+		next    map[string]int // attributes of which there is more, and from where
 	}
 	var list []raw
 	byDN, seen := map[string]string{}, map[string]bool{}
 	attrs := append([]string{c.conf.GroupAttr, "description"}, c.conf.MemberAttrs...)
-	err := c.pages(ctx, s, c.conf.GroupFilter, MaxGroups, "groups", attrs, func(x *goldap.Entry) {
+	base := c.conf.BaseDN
+	if c.conf.AD() {
+		base, attrs = c.conf.RootDN(), append(attrs, "objectGUID", "objectSid") // users may be of one unit only; their groups are anywhere
+	}
+	err := c.pages(ctx, s, base, c.conf.GroupFilter, MaxGroups, "groups", attrs, func(x *goldap.Entry) {
 		name := model.FoldName(x.GetEqualFoldAttributeValue(c.conf.GroupAttr))
-		if model.ValidateUserName(name) != nil || seen[name] {
+		if model.ValidateGroupName(name) != nil || seen[name] {
 			e.leave("group %q: its name is not supported, or another group has it", clip(x.DN))
 			return
 		}
-		r := raw{group: Group{Name: name, Description: cleanText(x.GetEqualFoldAttributeValue("description"))}}
-		for _, a := range c.conf.MemberAttrs {
-			r.members = append(r.members, x.GetEqualFoldAttributeValues(a)...)
+		r := raw{dn: x.DN, group: Group{Name: name, Description: cleanText(x.GetEqualFoldAttributeValue("description"))}}
+		if c.conf.AD() {
+			r.group.GUID = guidOf(x)
+			r.sid, _ = ridOf(x)
 		}
-		if len(r.members) > MaxMembers {
-			e.leave("group %s: it has %d members, more than %d", name, len(r.members), MaxMembers)
-			return
+		for _, a := range c.conf.MemberAttrs {
+			values, next := ranged(x, a)
+			r.members = append(r.members, values...)
+			if next > 0 {
+				if r.next == nil {
+					r.next = map[string]int{}
+				}
+				r.next[a] = next
+			}
 		}
 		seen[name] = true
 		byDN[DNKey(x.DN)] = name
@@ -147,11 +176,28 @@ func (c *Client) groups(ctx context.Context, s *session, e *Entries, users map[s
 	if err != nil {
 		return err
 	}
-	known := map[string]bool{}
+	known, primary := map[string]bool{}, map[rid][]string{}
 	for _, u := range e.Users {
 		known[u.Name] = true
+		if u.primary.domain != "" {
+			primary[u.primary] = append(primary[u.primary], u.Name)
+		}
 	}
 	for _, r := range list {
+		for _, a := range sortedNames(r.next) {
+			more, err := c.rest(ctx, s, r.dn, a, r.next[a])
+			if err != nil {
+				return err
+			}
+			r.members = append(r.members, more...)
+		}
+		if r.sid.domain != "" {
+			r.group.Users = append(r.group.Users, primary[r.sid]...)
+		}
+		if n := len(r.members) + len(r.group.Users); n > MaxMembers {
+			e.leave("group %s: it has %d members, more than %d", r.group.Name, n, MaxMembers)
+			continue
+		}
 		for _, m := range r.members {
 			key := DNKey(m)
 			if name, ok := users[key]; ok {
@@ -185,14 +231,16 @@ func sorted(list []string) []string {
 	return slices.Compact(list)
 }
 
-// search is a request below the base. Aliases and referrals are not followed.
-func (c *Client) search(filter string, attrs ...string) *goldap.SearchRequest {
-	return goldap.NewSearchRequest(c.conf.BaseDN, goldap.ScopeWholeSubtree, goldap.NeverDerefAliases, 0, 0, false, filter, attrs, nil)
+func sortedNames(m map[string]int) []string { return slices.Sorted(maps.Keys(m)) }
+
+// search is a request below a base. Aliases and referrals are not followed.
+func (c *Client) search(base, filter string, attrs ...string) *goldap.SearchRequest {
+	return goldap.NewSearchRequest(base, goldap.ScopeWholeSubtree, goldap.NeverDerefAliases, 0, 0, false, filter, attrs, nil)
 }
 
 // pages reads the answer to a search page by page (RFC 2696).
-func (c *Client) pages(ctx context.Context, s *session, filter string, most int, what string, attrs []string, fn func(*goldap.Entry)) error {
-	req := c.search(filter, attrs...)
+func (c *Client) pages(ctx context.Context, s *session, base, filter string, most int, what string, attrs []string, fn func(*goldap.Entry)) error {
+	req := c.search(base, filter, attrs...)
 	paging := goldap.NewControlPaging(pageSize)
 	req.Controls = []goldap.Control{paging}
 	for n, page := 0, 0; ; page++ {

@@ -19,6 +19,15 @@ import (
 // hostile is a server that answers every request as answer says; nil: not at all.
 func hostile(t *testing.T, answer func(c net.Conn, id int64, request ber.Tag) bool) *Client {
 	t.Helper()
+	if answer == nil {
+		return hostileAsked(t, nil)
+	}
+	return hostileAsked(t, func(c net.Conn, id int64, op *ber.Packet) bool { return answer(c, id, op.Tag) })
+}
+
+// hostileAsked is hostile with the whole request.
+func hostileAsked(t *testing.T, answer func(c net.Conn, id int64, op *ber.Packet) bool) *Client {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +52,7 @@ func hostile(t *testing.T, answer func(c net.Conn, id int64, request ber.Tag) bo
 						return
 					}
 					id, _ := p.Children[0].Value.(int64)
-					if !answer(c, id, p.Children[1].Tag) {
+					if !answer(c, id, p.Children[1]) {
 						return
 					}
 				}
@@ -133,8 +142,8 @@ func TestHostileBind(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			c := hostile(t, tc.answer)
-			ok, err := c.CheckPassword(context.Background(), "uid=anna,dc=x", "anna", []byte("secret"))
-			if ok != tc.ok || errors.Is(err, ErrUnavailable) != tc.down || !tc.down && err != nil {
+			ok, err := c.CheckPassword(context.Background(), Who{DN: "uid=anna,dc=x", Name: "anna"}, []byte("secret"))
+			if ok.Right != tc.ok || errors.Is(err, ErrUnavailable) != tc.down || !tc.down && err != nil {
 				t.Errorf("%v %v, want %v, unavailable %v", ok, err, tc.ok, tc.down)
 			}
 		})
@@ -178,7 +187,7 @@ func TestHostileSearch(t *testing.T) {
 		}
 		defer s.close()
 		s.extend()
-		if _, err := s.Search(c.search("(uid=x)", "uid")); err == nil {
+		if _, err := s.Search(c.search("dc=x", "(uid=x)", "uid")); err == nil {
 			t.Error("read to the end")
 		}
 	})

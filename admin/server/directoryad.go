@@ -1,0 +1,107 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"mailplusd/admin/api"
+	"mailplusd/admin/op"
+	"mailplusd/mail"
+	"mailplusd/mail/model"
+	"mailplusd/mail/state"
+)
+
+// adOut shows a binding as r has it, and the domain controllers as this node finds them.
+func (s *Server) adOut(r state.Reader) (out api.ADOut, err error) {
+	l, err := binding(r, model.SourceDomain)
+	if err != nil {
+		return out, err
+	}
+	set, err := state.LoadSettings(r)
+	if err != nil {
+		return out, err
+	}
+	out = api.ADOut{
+		Domain: l.Realm, Short: l.Short, Servers: l.URIs, FromDNS: len(l.URIs) == 0, TLS: l.TLS, CA: subjects(l.CA), BindUser: l.BindDN, Password: s.secretState(l.Password),
+		BaseDN: l.BaseDN, UserFilter: l.UserFilter, GroupFilter: l.GroupFilter, DisplayAttr: l.DisplayAttr, NicknameAttr: l.NicknameAttr,
+		AdminGroup: l.AdminGroup, SyncMinutes: l.SyncMinutes, Timeout: l.TimeoutSec, CacheMinutes: l.CacheMinutes, InForce: set.System.Source == model.SourceDomain,
+	}
+	st, err := lastSync(r, l.Source)
+	if err == nil {
+		out.Synced, out.Error, out.Users, out.Groups, out.Disabled, out.Gone = stamp(st.Done), st.Error, st.Users, st.Groups, st.Disabled, st.Gone
+		out.Unsupported, out.LeftOut, out.Notes = st.Unsupported, st.LeftOut, st.Notes
+	}
+	return out, err
+}
+
+func (s *Server) adShow(ctx context.Context, c *Call, _ *op.None) (api.ADOut, error) {
+	out, err := s.adOut(s.mail.State)
+	if err != nil || !out.FromDNS {
+		return out, err
+	}
+	_, client, err := s.mail.Bound()
+	if err == nil && client != nil {
+		out.Servers, err = client.Servers(ctx)
+	}
+	if err != nil {
+		c.Warn("%v", err)
+	}
+	return out, nil
+}
+
+func (s *Server) adBind(ctx context.Context, c *Call, in *api.ADBindIn) (out api.ADOut, err error) {
+	if err := alreadyBound(s.mail.State); err != nil {
+		return out, err
+	}
+	l := model.DefaultAD(asciiDomain(in.Domain))
+	l.Created = time.Now().Unix()
+	set := api.ADSetIn{User: &in.User, Password: in.Password, URIs: in.URIs, CA: in.CA, BaseDN: in.BaseDN, UserFilter: in.UserFilter, GroupFilter: in.GroupFilter,
+		DisplayAttr: in.DisplayAttr, NicknameAttr: in.NicknameAttr, AdminGroup: in.AdminGroup, SyncMinutes: in.SyncMinutes, Timeout: in.Timeout, CacheMinutes: in.CacheMinutes}
+	if in.TLS != "" {
+		set.TLS = &in.TLS
+	}
+	if err := s.adAssign(&l, &set); err != nil {
+		return out, err
+	}
+	return storeBinding(ctx, s, c, &l, s.adOut)
+}
+
+// adAssign takes over what is given.
+func (s *Server) adAssign(l *model.LDAP, in *api.ADSetIn) (err error) {
+	assign(&l.BindDN, in.User)
+	assign(&l.TLS, in.TLS)
+	assign(&l.UserFilter, in.UserFilter)
+	assign(&l.GroupFilter, in.GroupFilter)
+	assign(&l.DisplayAttr, in.DisplayAttr)
+	assign(&l.NicknameAttr, in.NicknameAttr)
+	assign(&l.AdminGroup, in.AdminGroup)
+	assign(&l.SyncMinutes, in.SyncMinutes)
+	assign(&l.TimeoutSec, in.Timeout)
+	assign(&l.CacheMinutes, in.CacheMinutes)
+	l.AdminGroup = model.FoldName(l.AdminGroup)
+	if in.BaseDN != nil {
+		if l.BaseDN = *in.BaseDN; l.BaseDN == "" {
+			l.BaseDN = l.RootDN()
+		}
+	}
+	if len(in.URIs) > 0 {
+		l.URIs = in.URIs
+	}
+	if in.FromDNS {
+		l.URIs = nil
+	}
+	if in.SystemCA {
+		l.CA = ""
+	}
+	if in.CA != "" {
+		l.CA = in.CA
+	}
+	if in.Password != "" {
+		l.Password, err = s.mail.Vault.Seal(mail.DirectorySecret, string(in.Password))
+	}
+	return err
+}
+
+func (s *Server) adSet(ctx context.Context, c *Call, in *api.ADSetIn) (out api.ADOut, err error) {
+	return changeBinding(ctx, s, c, model.SourceDomain, func(l *model.LDAP) error { return s.adAssign(l, in) }, s.adOut)
+}
