@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
@@ -114,7 +115,7 @@ func serveIn(t *testing.T, ns string) *process {
 	}
 	pw := d.file("pw", devPassword+"\n")
 	d.ok("--yes", "setup", "new", "--domain", "example.test", "--admin", "alice", "--password-file", pw)
-	d.ok("--yes", "service", "imap", "set", "--enable")
+	d.ok("--yes", "service", "imap", "set", "--enable", "--tls", "on")
 	d.ok("user", "add", "bob", "--password-file", pw)
 	d.ok("account", "activate", "alice", "bob")
 	return d
@@ -231,7 +232,7 @@ queue_run_delay = 1s
 	}
 	d.until("does not answer", "queue", "list", "-o", "json")
 	inside(t, us, func() { // four notifications of failure, and what has come from Postfix
-		c, err := imapclient.DialInsecure(ourV4+":143", nil)
+		c, err := imapclient.DialTLS(ourV4+":993", &imapclient.Options{TLSConfig: &tls.Config{InsecureSkipVerify: true}})
 		if err != nil {
 			t.Error(err)
 			return
