@@ -150,7 +150,7 @@ type HAMergeRow struct {
 
 // HAMergeIn names a merge.
 type HAMergeIn struct {
-	ID uint64 `json:"id" arg:"1" help:"number of the merge, see mpctl ha merge list"`
+	ID string `json:"id" arg:"1" help:"number of the merge, see mpctl ha merge list"`
 }
 
 // HAMergeOut is a merge with its decisions.

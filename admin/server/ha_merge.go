@@ -34,11 +34,12 @@ func (s *Server) haMergeShow(_ context.Context, _ *Call, in *api.HAMergeIn) (api
 	if err != nil {
 		return api.HAMergeOut{}, err
 	}
-	if in.ID < 1 || in.ID > uint64(len(list)) {
-		return api.HAMergeOut{}, notFound("merge", strconv.FormatUint(in.ID, 10), "mpctl ha merge list")
+	id, err := strconv.ParseUint(in.ID, 10, 32)
+	if err != nil || id < 1 || id > uint64(len(list)) {
+		return api.HAMergeOut{}, notFound("merge", in.ID, "mpctl ha merge list")
 	}
-	r := list[in.ID-1]
-	out := api.HAMergeOut{HAMergeRow: mergeRow(in.ID, r), Counts: map[string]int64{}, Lines: append([]string{}, r.Lines...)}
+	r := list[id-1]
+	out := api.HAMergeOut{HAMergeRow: mergeRow(id, r), Counts: map[string]int64{}, Lines: append([]string{}, r.Lines...)}
 	raw, err := json.Marshal(r.Counts)
 	if err == nil {
 		err = json.Unmarshal(raw, &out.Counts)

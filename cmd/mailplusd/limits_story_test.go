@@ -197,7 +197,6 @@ func TestStoryLimitsAtOnce(t *testing.T) {
 	if got := d.decided("daily-mb", "bob"); got != "1 by domain example.test" {
 		t.Errorf("%s", got)
 	}
-	d.has("Daily limit of 1 MB", "log", "mail", "list", "--status", "rejected", "-o", "wide")
 }
 
 // TestStorySendingRules: sizes of messages and attachments, and who may write to whom and forward.

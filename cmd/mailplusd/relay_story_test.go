@@ -25,6 +25,7 @@ type smarthost struct {
 	mu   sync.Mutex
 	pass string
 	got  []string // "from > to, user, tls or clear"
+	text []string // the messages of got
 }
 
 // startSmarthost listens on loopback: wrapper wants TLS from the first octet, otherwise STARTTLS is offered.
@@ -110,7 +111,8 @@ func (s *smarthostSession) Rcpt(to string, _ *smtp.RcptOptions) error {
 	return nil
 }
 func (s *smarthostSession) Data(r io.Reader) error {
-	if _, err := io.Copy(io.Discard, r); err != nil {
+	text, err := io.ReadAll(r)
+	if err != nil {
 		return err
 	}
 	how := "clear"
@@ -119,6 +121,7 @@ func (s *smarthostSession) Data(r io.Reader) error {
 	}
 	s.h.mu.Lock()
 	defer s.h.mu.Unlock()
+	s.h.text = append(s.h.text, string(text))
 	s.h.got = append(s.h.got, fmt.Sprintf("%s > %s, %s, %s", s.from, s.to, s.user, how))
 	return nil
 }

@@ -66,7 +66,7 @@ func (ss *session) envelope() (*flow.Envelope, error) {
 	}
 	e := &flow.Envelope{
 		ID: NewID(), Conn: ss.gate.ID(), Direction: flow.In, Listener: string(ss.kind), Client: ip,
-		Helo: ss.gate.Helo(), Actor: ss.actor, At: ss.srv.Now(), Settings: set, Directory: pic, DNS: ss.srv.DNS, Rates: ss.srv.Rates,
+		Helo: ss.gate.Helo(), Actor: ss.asNow(pic), At: ss.srv.Now(), Settings: set, Directory: pic, DNS: ss.srv.DNS, Rates: ss.srv.Rates,
 		Local: ss.srv.Local(ip), Trusted: pic.Trusts(ip), Usage: ss.srv.Store.State().Usage,
 	}
 	proto := "ESMTP"
@@ -82,6 +82,17 @@ func (ss *session) envelope() (*flow.Envelope, error) {
 		e.Direction = flow.Out
 	}
 	return e, nil
+}
+
+// asNow is who has logged in as he is now: his policy, groups and addresses may have changed since.
+func (ss *session) asNow(pic *directory.Picture) *directory.Account {
+	if ss.actor == nil {
+		return nil
+	}
+	if a := pic.ByID(ss.actor.ID); a != nil {
+		return a
+	}
+	return ss.actor
 }
 
 // AuthMechanisms is empty unless a password may be sent now (A.32).
