@@ -94,7 +94,7 @@ func TestBlocksOfTwoNodes(t *testing.T) {
 	now = now.Add(20 * time.Second)
 	fresh := &Ledger{} // of b after its restart
 	fresh.Share(true)
-	if fresh.Run() == b.Run() || b.Run() != b.Run() {
+	if own := b.Run(); fresh.Run() == own || b.Run() != own {
 		t.Error("a restart can't be told")
 	}
 	tell(t, b, a, true, now) // a knows it better

@@ -12,7 +12,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"math/big"
 	"net"
 	"os"
@@ -50,7 +49,6 @@ var (
 	once   sync.Once
 	shared *DC
 	failed error
-	stdin  io.Closer // of the script that ends the controller with this process
 )
 
 // Start gives the controller of this package, and starts it the first time: that takes some seconds. It skips the test
@@ -100,7 +98,7 @@ func provision() (*DC, error) {
 		return nil, err
 	}
 	cmd := exec.Command("sh", "-c", script, "sh", dir)
-	if stdin, err = cmd.StdinPipe(); err != nil {
+	if _, err := cmd.StdinPipe(); err != nil { // the script ends when this process, which holds it, is gone
 		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
