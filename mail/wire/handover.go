@@ -54,6 +54,12 @@ func (l *Listener) steer(c *Conn, place tally.Place) bool {
 	default:
 		return false
 	}
+	// From here on, so that a client whose session is on its way when the address goes is not left
+	// waiting for a greeting that can't reach it.
+	a := &away{raw: c.raw, local: addrIP(c.LocalAddr())}
+	l.mu.Lock()
+	l.away[a] = struct{}{}
+	l.mu.Unlock()
 	l.wg.Add(1)
 	go func() {
 		relay, err := s.Open(Handover{
@@ -63,16 +69,16 @@ func (l *Listener) steer(c *Conn, place tally.Place) bool {
 		<-l.opening
 		if err != nil {
 			l.cfg.log().Debug("session not handed over", "cid", c.id, "protocol", l.proto.Name(), "err", err)
-			l.enter(c, place)
+			l.enter(c, place) // if it was cut meanwhile, it ends with its first octet
+			l.mu.Lock()
+			delete(l.away, a)
+			l.settle()
+			l.mu.Unlock()
 			l.wg.Done()
 			return
 		}
-		a := &away{raw: c.raw, local: addrIP(c.LocalAddr())}
 		c.release()
 		c = nil
-		l.mu.Lock()
-		l.away[a] = struct{}{}
-		l.mu.Unlock()
 		l.wg.Done()
 		if l.ending.Load() { // Shutdown may have looked before it was there
 			a.cut()
