@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"mailplusd/cluster/lease"
+
+	"golang.org/x/sys/unix"
 )
 
 // DriverKind names a Driver.
@@ -52,6 +54,7 @@ type GuardHooks struct {
 	Farewell func(ctx context.Context, data []byte)
 	Logger   *slog.Logger // nil: slog.Default; must not write to the guard's stdout
 	open     func(DriverKind, string) (Driver, Wire, error)
+	gone     time.Duration // tests: instead of goneTime
 }
 
 // guard is the child process.
@@ -64,6 +67,7 @@ type guard struct {
 	watched  map[netip.Addr]func()
 	farewell []byte
 	closed   bool
+	main     int // pidfd of the main process; -1: unknown
 
 	ctx    context.Context
 	probes sync.WaitGroup
@@ -84,10 +88,13 @@ func RunGuard(stdin io.Reader, stdout io.Writer, hooks GuardHooks) error {
 	if hooks.open == nil {
 		hooks.open = OpenDriver
 	}
+	if hooks.gone == 0 {
+		hooks.gone = goneTime
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	g := &guard{
 		hooks: hooks, out: &lineWriter{w: stdout}, ctx: ctx, slots: make(chan struct{}, maxGuardProbes),
-		held: map[netip.Addr]time.Duration{}, watched: map[netip.Addr]func(){},
+		held: map[netip.Addr]time.Duration{}, watched: map[netip.Addr]func(){}, main: -1,
 	}
 	err := g.serve(newLines(stdin))
 	return errors.Join(err, g.end(cancel))
@@ -133,7 +140,11 @@ func (g *guard) do(r guardRequest, a *guardAnswer) (err error) {
 		if g.driver != nil {
 			return errors.New("vip: guard is open already")
 		}
-		g.driver, g.wire, err = g.hooks.open(r.Driver, r.Interface)
+		if g.driver, g.wire, err = g.hooks.open(r.Driver, r.Interface); err == nil && r.PID > 0 {
+			if g.main, err = unix.PidfdOpen(r.PID, 0); err != nil {
+				g.main, err = -1, nil // its pipe says enough, if a little early
+			}
+		}
 	case opAdd:
 		if len(g.held) >= maxGuardAddrs {
 			return errors.New("vip: guard holds too many addresses")
@@ -222,9 +233,34 @@ func (g *guard) probe(r guardRequest) {
 	}()
 }
 
+// goneTime bounds how long a guard waits for the main process to be gone when its pipe has ended.
+const goneTime = 250 * time.Millisecond
+
+// awaitMain waits until the kernel has closed what the main process had open. The pipe ends before
+// that: were the address deleted then, the kernel could not tell the clients of the connections that
+// it closes after it, and they would wait for answers until their own timeouts.
+func (g *guard) awaitMain() {
+	if g.main < 0 {
+		return
+	}
+	defer unix.Close(g.main)
+	end := lease.Now() + g.hooks.gone
+	for !g.closed && len(g.held) > 0 {
+		left := end - lease.Now()
+		if left <= 0 {
+			return
+		}
+		fds := []unix.PollFd{{Fd: int32(g.main), Events: unix.POLLIN}}
+		if n, err := unix.Poll(fds, int(left/time.Millisecond)+1); err != unix.EINTR && (n > 0 || err != nil) {
+			return
+		}
+	}
+}
+
 // end deletes everything first, and only then takes its time.
 func (g *guard) end(cancel func()) error {
 	defer cancel()
+	g.awaitMain()
 	if g.driver == nil {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -220,5 +221,49 @@ func TestARP(t *testing.T) {
 		if _, ok := parseARP(b[:len(b)-1]); ok {
 			t.Error("a short packet was read")
 		}
+	}
+}
+
+// The address goes only when the kernel has closed what the main process had open: before that the
+// kernel could not tell the clients. The pipe of a process that is killed ends a little earlier.
+func TestGuardAwaitsMain(t *testing.T) {
+	main := exec.Command("sleep", "60")
+	if err := main.Start(); err != nil {
+		t.Fatal(err)
+	}
+	f := guardNet()
+	stdin, in := io.Pipe()
+	out, stdout := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- RunGuard(stdin, stdout, GuardHooks{
+			Logger: slog.New(slog.DiscardHandler), gone: time.Hour,
+			open: func(DriverKind, string) (Driver, Wire, error) { return f, f, nil },
+		})
+		stdout.Close()
+	}()
+	g := newGuard(in, out, nil)
+	if _, err := g.call(t.Context(), guardRequest{Op: opOpen, Driver: KindNetlink, PID: main.Process.Pid}); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Add(t.Context(), testAddr, lease.Now()+time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	in.Close()
+	select {
+	case <-ended:
+		t.Fatal("the guard has not waited")
+	case <-time.After(50 * time.Millisecond):
+	}
+	if slices.ContainsFunc(names(f), func(what string) bool { return strings.Contains(what, "delete") }) {
+		t.Errorf("deleted while the main process was there: %v", names(f))
+	}
+	main.Process.Kill()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	main.Wait()
+	if got := names(f); !slices.ContainsFunc(got, func(what string) bool { return strings.Contains(what, "delete") }) {
+		t.Errorf("not deleted: %v", got)
 	}
 }

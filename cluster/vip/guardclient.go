@@ -60,7 +60,7 @@ func StartGuard(ctx context.Context, kind DriverKind, ifname, exe string, args .
 		return nil, fmt.Errorf("vip: start guard: %w", err)
 	}
 	g := newGuard(in, out, cmd)
-	if _, err := g.call(ctx, guardRequest{Op: opOpen, Driver: kind, Interface: ifname}); err != nil {
+	if _, err := g.call(ctx, guardRequest{Op: opOpen, Driver: kind, Interface: ifname, PID: os.Getpid()}); err != nil {
 		return nil, errors.Join(err, g.Close())
 	}
 	return g, nil

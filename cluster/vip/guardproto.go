@@ -49,6 +49,7 @@ type guardRequest struct {
 	Driver    DriverKind    `json:"driver,omitempty"`
 	Interface string        `json:"interface,omitempty"`
 	Data      []byte        `json:"data,omitempty"`
+	PID       int           `json:"pid,omitempty"` // of open: the main process
 }
 
 func (r guardRequest) validate() error {

@@ -77,7 +77,7 @@ func (s *Spawner) Guard(ctx context.Context, kind DriverKind, ifname string) (*G
 		<-g.Done()
 		near[1].Close()
 	}()
-	if _, err := g.call(ctx, guardRequest{Op: opOpen, Driver: kind, Interface: ifname}); err != nil {
+	if _, err := g.call(ctx, guardRequest{Op: opOpen, Driver: kind, Interface: ifname, PID: os.Getpid()}); err != nil {
 		return nil, errors.Join(err, g.Close())
 	}
 	return g, nil
