@@ -34,7 +34,7 @@ func dailyLimit(_ context.Context, e *flow.Envelope, _ *flow.Recipient) flow.Ver
 // internalOnly is the policy's item 05 (R5.81). An address here that leads elsewhere, such as an
 // alias, is one that the administrator has made: it is internal.
 func internalOnly(_ context.Context, e *flow.Envelope, r *flow.Recipient) flow.Verdict {
-	a := e.Sender()
+	a := e.Actor
 	if a == nil || a.Policy == nil || !a.Policy.InternalOnly || r.Resolved.Local && !r.Resolved.Bounce {
 		return flow.Verdict{}
 	}
@@ -57,8 +57,7 @@ func attachmentSize(_ context.Context, e *flow.Envelope, _ *flow.Recipient) flow
 	if !limit.Passed(int64(len(e.Body))) { // decoded it is not larger
 		return flow.Verdict{}
 	}
-	d := &e.Settings.Delivery
-	size, name := message.LargestAttachment(e.Body, message.Limits{MaxHeaderBytes: d.MaxHeaderKB << 10, MaxParts: d.MaxParts, MaxDepth: d.MaxDepth}, limit.N)
+	size, name := message.LargestAttachment(e.Body, flow.MessageLimits(e.Settings), limit.N)
 	if size == 0 {
 		return flow.Verdict{}
 	}

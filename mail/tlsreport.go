@@ -22,6 +22,8 @@ const (
 	maxReports     = 5000            // domains counted between
 	reportSpread   = 4 * time.Hour   // behind midnight, so that not everybody reports at once (RFC 8460 §4.1)
 	reportsForgone = 3               // days that a report is tried for
+	sendTurn       = 2 * time.Minute // for a turn of sending: counts are stored after it
+	domainTime     = time.Minute     // for all addresses of one domain that take reports by HTTPS
 	reportRetry    = time.Hour       // between attempts by HTTPS (RFC 8460 §5.5)
 )
 
@@ -186,7 +188,7 @@ func (s *Server) SendTLSReports(ctx context.Context, now time.Time, all bool) (s
 	}
 	if !all { // servers that are slow to take reports leave the rest to the next turn
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, keepReports)
+		ctx, cancel = context.WithTimeout(ctx, sendTurn)
 		defer cancel()
 	}
 	var errs error
@@ -248,8 +250,10 @@ func (s *Server) sendTLSReport(ctx context.Context, rows []*model.TLSReport, now
 	rep := s.tlsReport(sum, first.Domain, day, now)
 	poster := &tlsrpt.Poster{Roots: s.outgoing.Roots, Dial: s.outgoing.DialHost}
 	var refused error
+	pctx, cancel := context.WithTimeout(ctx, domainTime)
+	defer cancel()
 	for _, to := range https {
-		if err := poster.Post(ctx, to, rep); err != nil {
+		if err := poster.Post(pctx, to, rep); err != nil {
 			s.log.Warn("TLS report not sent", "domain", first.Domain, "to", to, "err", err)
 			refused = errors.Join(refused, err)
 			continue
@@ -263,11 +267,14 @@ func (s *Server) sendTLSReport(ctx context.Context, rows []*model.TLSReport, now
 		}
 		if err := s.Inject(ctx, rep.Contact, to, raw); err != nil {
 			s.log.Warn("TLS report not sent", "domain", first.Domain, "to", to, "err", err)
+			refused = errors.Join(refused, err)
 			continue
 		}
 		sent++
 	}
-	s.reports.put(first.Domain, now, refused == nil || sent > 0)
+	if ctx.Err() == nil { // else it was hardly asked
+		s.reports.put(first.Domain, now, refused == nil || sent > 0)
+	}
 	if refused != nil && sent == 0 {
 		return 0, fmt.Errorf("%s: %w", first.Domain, refused)
 	}

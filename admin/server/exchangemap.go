@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -194,6 +195,7 @@ func propertyNames(o *exchange.Object) (out []string) {
 
 // trusted takes over the networks that may send through Exchange without login.
 func (p *exchangePlan) trusted() error {
+	trusted := 0
 	for _, o := range p.file.All("ReceiveConnector") {
 		if !o.On("AnonymousRelay") {
 			p.use(o, "AnonymousRelay")
@@ -211,12 +213,16 @@ func (p *exchangePlan) trusted() error {
 				p.left(src, "relay trusted server", "%v; mpctl relay trusted add NAME NETWORK", err)
 				continue
 			}
+			if slices.ContainsFunc(list, tooWide) { // the edges of such a range are nobody's network either
+				n += len(list)
+				p.left(src, "relay trusted server", "%s is too wide for a network whose mail is passed on without login", text)
+				continue
+			}
+			if trusted += len(list); trusted > maxExchangeNetworks {
+				return refused(fmt.Sprintf("the file names more than %d networks that may send without login", maxExchangeNetworks), "")
+			}
 			for _, network := range list {
 				n++
-				if widest := map[bool]int{true: 8, false: 32}[network.Addr().Is4()]; network.Bits() < widest {
-					p.left(src, "relay trusted server", "%s is too wide for a network whose mail is passed on without login", network)
-					continue
-				}
 				if err := p.trust(src, fmt.Sprintf("%.100s %d", strings.ReplaceAll(o.Name, "/", "-"), n), network.String()); err != nil {
 					return err
 				}
@@ -224,6 +230,17 @@ func (p *exchangePlan) trusted() error {
 		}
 	}
 	return nil
+}
+
+// maxExchangeNetworks bounds the trusted networks of a file: each is compared with all that there are.
+const maxExchangeNetworks = 1000
+
+// tooWide tells whether a network is wider than anybody's own.
+func tooWide(p netip.Prefix) bool {
+	if p.Addr().Is4() {
+		return p.Bits() < 8
+	}
+	return p.Bits() < 32
 }
 
 // trust adds a network to the trusted list, unless it is there under any name.

@@ -48,11 +48,15 @@ func (p *exchangePlan) send() error {
 			main = c
 		}
 	}
+	if main != nil { // before the others: whether their rules have an effect follows from it
+		if err := p.mainWay(main); err != nil {
+			return err
+		}
+	}
 	for _, c := range all {
 		var err error
 		switch {
 		case c == main:
-			err = p.mainWay(c)
 		case c.any:
 			p.left(c.src, "relay.mode", "another connector takes everything at lower cost, and one way is kept")
 			continue

@@ -248,17 +248,20 @@ func (s *Server) sessionAdd(ctx context.Context, c *Call, in *api.SessionAddIn) 
 
 // endSessions ends the sessions of an account that were made before it had a second factor.
 func (s *Server) endSessions(ctx context.Context, key string) error {
-	return s.mail.State.Update(ctx, func(tx *state.Tx) error {
-		for x, err := range state.Tokens.All(tx, sessionPrefix) {
-			if err != nil {
+	return s.mail.State.Update(ctx, func(tx *state.Tx) error { return dropTokens(tx, key, sessionPrefix) })
+}
+
+// dropTokens takes an account's tokens and certificates away, those whose names begin with prefix.
+func dropTokens(tx *state.Tx, key, prefix string) error {
+	for x, err := range state.Tokens.All(tx, prefix) {
+		if err != nil {
+			return err
+		}
+		if (x.Session || prefix == "") && model.SourceKey(x.Source, x.User) == key {
+			if err := state.Tokens.Delete(tx, x.Name); err != nil {
 				return err
 			}
-			if x.Session && model.SourceKey(x.Source, x.User) == key {
-				if err := state.Tokens.Delete(tx, x.Name); err != nil {
-					return err
-				}
-			}
 		}
-		return nil
-	})
+	}
+	return nil
 }

@@ -292,11 +292,18 @@ func logsIn(ctx context.Context, b *boundDirectory) error {
 	ctx, cancel := context.WithTimeout(ctx, directoryTime)
 	defer cancel()
 	var bad []string
-	for _, p := range ldap.New(l, b.Secret).Probe(ctx) {
-		if p.Err == nil {
-			return nil
+	for _, uri := range l.URIs { // one that is silent must not take the time of the others
+		one := l
+		one.URIs = []string{uri}
+		try, done := context.WithTimeout(ctx, directoryTime/4)
+		for _, p := range ldap.New(one, b.Secret).Probe(try) {
+			if p.Err == nil {
+				done()
+				return nil
+			}
+			bad = append(bad, p.URI+": "+p.Err.Error())
 		}
-		bad = append(bad, p.URI+": "+p.Err.Error())
+		done()
 	}
 	return fmt.Errorf("this node can't log in to the directory that the accounts come from, and both must: %s", strings.Join(bad, "; "))
 }

@@ -196,6 +196,7 @@ func (s *Server) boundDirectory(ctx context.Context) (*boundDirectory, error) {
 		ctx, cancel := context.WithTimeout(ctx, directoryTime)
 		defer cancel()
 		out.URIs, err = s.mail.DirectoryClient(l, secret).Servers(ctx)
+		out.URIs = out.URIs[:min(len(out.URIs), model.MaxLDAPURIs)]
 	}
 	return out, err
 }

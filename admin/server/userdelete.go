@@ -83,6 +83,9 @@ func deleteUser(tx *state.Tx, name string, withMail bool) (kept bool, err error)
 	if err := dropFactor(tx, u.Key()); err != nil {
 		return false, err
 	}
+	if err := dropTokens(tx, u.Key(), ""); err != nil { // they are not those of the next one of that name
+		return false, err
+	}
 	return kept, state.Users.Delete(tx, u.Key())
 }
 

@@ -29,6 +29,7 @@ func (c *Controller) align(f Facts) {
 		return
 	}
 	c.mode = mode
+	c.unled, c.stalled = 0, false // they speak of another time as the primary
 	switch {
 	case f.State == Solo:
 		c.lease.Solo(key(f))

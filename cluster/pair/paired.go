@@ -19,6 +19,11 @@ func (c *Controller) stepPrimary(ctx context.Context, f Facts) {
 	}
 	c.copyTo(f.Peer.ID)
 	c.setMissing(0, true) // what this node acknowledged or took over is on its disk
+	if c.cfg.Node.Leadership().Self {
+		c.mu.Lock()
+		c.unled, c.stalled = 0, false
+		c.mu.Unlock()
+	}
 	if d, dead := c.dead(); dead {
 		c.mu.Lock()
 		handed := c.handed // the other has let go in this node's favour, and there was no lease yet
@@ -32,6 +37,7 @@ func (c *Controller) stepPrimary(ctx context.Context, f Facts) {
 				"mpctl ha show; if the other node is really down: "+lastResort(f.Self.ID))
 			return
 		}
+		c.lead(ctx, f, fresh) // where it is only the log that can't be led
 		c.serve(Serving{Accept: true, Address: c.held()}, "the other node has been silent for "+d.Round(100*time.Millisecond).String(), "")
 		return
 	}
@@ -108,12 +114,15 @@ func (c *Controller) lead(ctx context.Context, f Facts, fresh bool) bool {
 		// as it promises it takes nothing over.
 		c.stalled = true
 	}
+	unled := c.unled
 	c.mu.Unlock()
 	if l.Self {
 		return true
 	}
-	// Another leader hands over by itself; see stepSecondary.
-	if fresh && l.Leader != f.Peer.ID && c.every("campaign", 2*c.cfg.Timing.Frame) {
+	// Another leader hands over by itself; see stepSecondary. This node, once elected, needs a moment until
+	// it may say that it leads: another election would only depose it.
+	elected := l.Leader == f.Self.ID && now-unled <= c.cfg.Timing.Term
+	if fresh && l.Leader != f.Peer.ID && !elected && c.every("campaign", 2*c.cfg.Timing.Frame) {
 		if err := c.cfg.Node.Campaign(ctx); err != nil {
 			c.log.Warn("no election", "err", err)
 		}
@@ -335,7 +344,11 @@ func (c *Controller) alone(ctx context.Context, f Facts, follows bool) error {
 		}
 	}
 	if !c.cfg.Node.IsLeader() {
-		if c.every("campaign", c.cfg.Timing.Frame) {
+		pause := c.cfg.Timing.Frame
+		if c.cfg.Node.Leadership().Leader == f.Self.ID { // elected, and not through with what was before: see lead
+			pause = c.cfg.Timing.Term
+		}
+		if c.every("campaign", pause) {
 			c.cfg.Node.Campaign(ctx)
 		}
 		wctx, cancel := context.WithTimeout(ctx, c.cfg.Timing.Frame)

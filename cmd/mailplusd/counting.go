@@ -12,9 +12,10 @@ import (
 )
 
 const (
-	clientsMethod = "clients.report"  // what the asking node has counted: the number of this run
-	unblockMethod = "clients.unblock" // an address: was it blocked?
-	countPause    = time.Second       // between two reports
+	clientsMethod = "clients.report"      // what the asking node has counted: the number of this run
+	unblockMethod = "clients.unblock"     // an address: was it blocked?
+	countPause    = time.Second           // between two reports
+	countWait     = 50 * time.Millisecond // from a block to its report
 )
 
 // counting tells the other node what this one counts of its clients, and whom it blocks: each second what
@@ -45,6 +46,11 @@ func (c *counting) run(ctx context.Context) {
 		select {
 		case <-tick.C:
 		case <-c.n.mail.Clients.Wake():
+			select { // in a flood one report tells of many blocks
+			case <-time.After(countWait):
+			case <-ctx.Done():
+				return
+			}
 		case <-ctx.Done():
 			return
 		}

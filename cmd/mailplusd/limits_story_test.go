@@ -199,6 +199,32 @@ func TestStoryLimitsAtOnce(t *testing.T) {
 	}
 }
 
+// TestStoryLoginEnds: an open connection sends nothing more once its account is disabled, deactivated, denied or gone.
+func TestStoryLoginEnds(t *testing.T) {
+	d := newDaemon(t)
+	d.start()
+	c := d.loggedIn("bob")
+	for _, by := range []struct{ end, again []string }{
+		{[]string{"user", "disable", "bob"}, []string{"user", "enable", "bob"}},
+		{[]string{"account", "deactivate", "bob"}, []string{"account", "activate", "bob"}},
+		{[]string{"user", "app-permission", "set", "bob", "--deny", "smtp"}, []string{"user", "app-permission", "set", "bob", "--allow", "all"}},
+	} {
+		d.say(c, "250", "MAIL FROM:<bob@example.test>")
+		d.say(c, "250", "RSET")
+		d.ok(by.end...)
+		d.say(c, "530 5.7.0 This account may not send mail any more", "MAIL FROM:<bob@example.test>")
+		d.ok(by.again...)
+	}
+	d.sends(c, "250", "bob@example.test", "alice@example.test", "\r\nagain")
+	_, cert := selfSigned(t)
+	d.ok("token", "add", "phone", "--user", "bob", "--cert", d.file("bob.pem", cert))
+	d.ok("user", "delete", "bob", "--yes")
+	if out := d.ok("token", "list"); strings.Contains(out, "phone") {
+		t.Errorf("the next bob has his certificate: %s", out)
+	}
+	d.say(c, "530 5.7.0", "MAIL FROM:<bob@example.test>")
+}
+
 // TestStorySendingRules: sizes of messages and attachments, and who may write to whom and forward.
 func TestStorySendingRules(t *testing.T) {
 	// covers: R5.56 R5.58 R5.76 R5.77 R5.78 R5.79 R5.80 R5.81 R5.82 R5.83 R8.80 R8.81 R8.82 R8.83 I.32 I.36

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 
 	"mailplusd/admin/api"
 )
@@ -51,6 +52,12 @@ func exchangeLine(r *api.ExchangeRow, wide bool) string {
 	if values != "" {
 		from += " = " + values
 	}
+	from = strings.Map(func(c rune) rune { // nothing in the file is to look like a line of ours
+		if unicode.In(c, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {
+			return '?'
+		}
+		return c
+	}, from)
 	var b strings.Builder
 	switch {
 	case r.Result == api.ExchangeLeft:

@@ -82,7 +82,7 @@ func (c *Committer) Commit(ctx context.Context, e *flow.Envelope, sp *segment.Sp
 	}
 	c.report(e, &plan, size)
 	c.reportReplies(replies)
-	if notice != nil {
+	if notice != nil && !notice.dropped {
 		c.report(notice.e, &notice.plan, notice.size)
 	}
 	return out, nil
@@ -116,6 +116,9 @@ func (c *Committer) apply(ctx context.Context, deliver []state.Deliver, replies 
 		c.Slog.Error("automatic replies and notices refused", "err", err)
 		for _, r := range replies {
 			r.out = state.Replied{}
+		}
+		if notice != nil {
+			notice.dropped = true
 		}
 	}
 	err := c.Store.Do(state.Unread(ctx), ops, out[:len(ops)]...)

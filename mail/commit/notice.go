@@ -13,6 +13,9 @@ import (
 	"mailplusd/mail/store/segment"
 )
 
+// maxNoticeHeader is how much of a header a notice has, in octets.
+const maxNoticeHeader = 64 << 10
+
 // notice tells the sender which recipients' mailboxes have got a message, where NOTIFY asks for
 // that (RFC 3461 §4.1). What goes on to another server is told by that one, or by the queue. Nobody
 // is told about mail that is taken for junk: its sender is likely to be another one than it says.
@@ -40,7 +43,7 @@ func (c *Committer) notice(ctx context.Context, e *flow.Envelope, sp *segment.Sp
 		if i := bytes.Index(text, []byte("\r\n\r\n")); i >= 0 {
 			text = text[:i+2]
 		}
-		rep.Original = bytes.Clone(text)
+		rep.Original = bytes.Clone(text[:min(len(text), maxNoticeHeader)])
 		release()
 		rcpt.Resolved, err = route.Resolve(e.Directory, e.From.Local, e.From.Domain)
 	}
@@ -100,6 +103,8 @@ type written struct {
 	plan Plan
 	size int64
 	ops  []state.Deliver
+
+	dropped bool // it was refused, and the mail that it is about stored without it
 }
 
 // write stores a message of this server and plans its way. It has no sender, so nothing answers it.

@@ -144,9 +144,12 @@ func Draw(r state.Reader, now time.Time) (*Picture, error) {
 		a := &Account{User: *u}
 		p.Users = append(p.Users, a)
 		p.byName[u.Name], p.byID[u.ID] = a, a
+		if u.UPN == "" || u.Away == model.AwayGone {
+			continue
+		}
 		if _, twice := p.byUPN[u.UPN]; twice {
 			p.byUPN[u.UPN] = nil // nobody's, for it could be either's
-		} else if u.UPN != "" && u.Away != model.AwayGone {
+		} else {
 			p.byUPN[u.UPN] = a
 		}
 	}

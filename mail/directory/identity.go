@@ -103,7 +103,7 @@ func inTurn(moves map[string]string, taken map[string]bool, do func(from, to str
 			return fmt.Errorf("%s can't be renamed to %s: another account or group has the name", from, to)
 		}
 		for i := 0; round == "" || taken[round]; i++ {
-			round = fmt.Sprintf("%s~%d", from[:min(len(from), 40)], i)
+			round = fmt.Sprintf("%s~%d", strings.ToValidUTF8(from[:min(len(from), 40)], ""), i)
 		}
 		if err := step(from, round); err != nil {
 			return err

@@ -2,6 +2,7 @@ package directory_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -103,6 +104,9 @@ func TestNameOfSomebodyElse(t *testing.T) {
 	if a := p.User("anna"); a == nil || a.ID == old || a.MainAddress() != "anna@example.test" || a.Off() {
 		t.Fatalf("the new anna: %+v", a)
 	}
+	if who := p.Login("anna@" + realm); who != p.User("anna") {
+		t.Errorf("the principal name leads to %+v", who)
+	}
 	parked := p.User("anna~aaaaaaaa")
 	if parked == nil || parked.ID != old || parked.Away != model.AwayGone || len(parked.Addresses) != 0 || p.ByID(old) != parked {
 		t.Fatalf("the old one: %+v", parked)
@@ -112,6 +116,21 @@ func TestNameOfSomebodyElse(t *testing.T) {
 	}
 	syncDomain(t, s, people(map[string]string{"a": "anja", "b": "bob", "c": "anna"})) // she is back
 	if a := now(t, d).User("anja"); a == nil || a.ID != old || a.Off() || a.MainAddress() != "anja@example.test" {
+		t.Errorf("%+v", a)
+	}
+}
+
+// TestAnotherDomain: the same names with other GUIDs are other people. They don't push everybody out of his
+// mailbox by themselves.
+func TestAnotherDomain(t *testing.T) {
+	s, d := inDomain(t)
+	syncDomain(t, s, people(map[string]string{"a": "anna", "b": "bob"}))
+	old := now(t, d).User("anna").ID
+	rebuilt := people(map[string]string{"c": "anna", "d": "bob"})
+	if _, err := directory.Sync(context.Background(), s, model.SourceDomain, rebuilt, false, time.Unix(1e9, 0)); !errors.Is(err, directory.ErrVanished) {
+		t.Fatalf("%v, want ErrVanished", err)
+	}
+	if a := now(t, d).User("anna"); a.ID != old || a.MainAddress() != "anna@example.test" {
 		t.Errorf("%+v", a)
 	}
 }
@@ -160,7 +179,7 @@ func TestRenamesInAnyOrder(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s, d := inDomain(t)
 		owner := map[string]model.AccountID{} // by GUID
-		names := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"u", "v", "w", "x", "y", "z", "u~0"}), 5, 7, rapid.ID)
+		names := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"u", "v", "w", "x", "y", strings.Repeat("中", 16), "u~0"}), 5, 7, rapid.ID)
 		for round := range 3 {
 			pick := rapid.Permutation(names.Draw(rt, "names")).Draw(rt, "order")
 			now := map[string]string{}

@@ -49,10 +49,11 @@ func Sync(ctx context.Context, s *state.State, source string, e *ldap.Entries, f
 	if err := y.follow(ctx, have, e); err != nil {
 		return nil, err
 	}
-	if err := y.users(ctx, have, e); err != nil {
+	// Groups first: who has got the name that a member had before is not in them for a moment.
+	if err := y.groups(ctx, e); err != nil {
 		return nil, err
 	}
-	if err := y.groups(ctx, e); err != nil {
+	if err := y.users(ctx, have, e); err != nil {
 		return nil, err
 	}
 	y.count(e)
@@ -75,10 +76,15 @@ func (y *syncer) plausible(have map[string]*model.User, e *ldap.Entries, force b
 	}
 	were, lost := 0, 0
 	for name, u := range have {
-		if u.Away != model.AwayGone {
-			if were++; !shown[name] && (u.GUID == "" || !shown[u.GUID]) {
-				lost++
-			}
+		if u.Away == model.AwayGone {
+			continue
+		}
+		here := shown[name]
+		if u.GUID != "" { // the same name in another domain is somebody else
+			here = shown[u.GUID]
+		}
+		if were++; !here {
+			lost++
 		}
 	}
 	if !force && (were > 0 && lost == were || were >= 10 && lost > were/2) {

@@ -19,10 +19,14 @@ type Facts struct {
 	Header    message.Header
 }
 
+// MessageLimits are those within which messages are read.
+func MessageLimits(set *model.Settings) message.Limits {
+	return message.Limits{MaxHeaderBytes: set.Delivery.MaxHeaderKB << 10, MaxParts: set.Delivery.MaxParts, MaxDepth: set.Delivery.MaxDepth}
+}
+
 // Inspect reads a message's facts within the limits of the settings.
 func Inspect(raw []byte, set *model.Settings) Facts {
-	lim := message.Limits{MaxHeaderBytes: set.Delivery.MaxHeaderKB << 10, MaxParts: set.Delivery.MaxParts, MaxDepth: set.Delivery.MaxDepth}
-	t := message.Walk(raw, lim)
+	t := message.Walk(raw, MessageLimits(set))
 	h := &t.Root.Header
 	f := Facts{
 		MessageID: h.Get("Message-ID"), Subject: message.Decode(h.Get("Subject")), HasDate: h.Has("Date"), HasFrom: h.Has("From"),

@@ -6,18 +6,10 @@ import (
 	"mailplusd/mail/model"
 )
 
-// Sender is the account that sends: who has logged in, else of a client that may send without a login
-// the owner of the sender address; nil: nobody here.
-func (e *Envelope) Sender() *directory.Account {
-	if e.Actor != nil || e.Direction != Out || e.From.IsNull() {
-		return e.Actor
-	}
-	return e.Directory.Address(e.From.String())
-}
-
-// Limits are what holds for the sender (I.36).
+// Limits are what holds for who has logged in (I.36); for a client that may send without a login those
+// of the domain that it names as the sender's: its word makes nobody a user.
 func (e *Envelope) Limits() limits.Limits {
-	return limits.Of(e.Directory, e.Settings, e.Sender(), e.From.Domain)
+	return limits.Of(e.Directory, e.Settings, e.Actor, e.From.Domain)
 }
 
 // MaxSize is how large the message may be, in octets.

@@ -3,6 +3,9 @@
 package limits
 
 import (
+	"slices"
+	"strings"
+
 	"mailplusd/mail/directory"
 	"mailplusd/mail/model"
 )
@@ -50,8 +53,8 @@ type Limits struct {
 }
 
 // Of gives the limits of somebody who sends from an address of a domain. a may be nil, when nobody
-// has logged in: then the default policy counts. A domain that is not hosted here says nothing, and
-// the main address of the account stands in for it.
+// has logged in: then the default policy counts. A domain in which the account has no address says
+// nothing, or he would choose his limits; that of his main address stands in for it.
 func Of(p *directory.Picture, set *model.Settings, a *directory.Account, domain string) Limits {
 	pol, d := policyOf(a), domainOf(p, a, domain)
 	l := Limits{By: Rule{Policy, pol.Name}, InternalOnly: pol.InternalOnly, Message: system(set)}
@@ -129,7 +132,8 @@ func domainOf(p *directory.Picture, a *directory.Account, domain string) *model.
 	if p == nil {
 		return nil
 	}
-	if d := p.Domains[model.FoldDomain(domain)]; d != nil || a == nil {
+	d := p.Domains[model.FoldDomain(domain)]
+	if a == nil || d != nil && slices.ContainsFunc(a.Addresses, func(x string) bool { return strings.HasSuffix(x, "@"+d.Name) }) {
 		return d
 	}
 	_, main, _ := model.SplitAddress(a.MainAddress())

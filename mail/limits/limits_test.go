@@ -57,7 +57,12 @@ func TestOf(t *testing.T) {
 			t.Errorf("%s:\n%s, want\n%s", c.name, got, c.want)
 		}
 	}
-	p, set, _ := world(sys, nil, model.DomainLimits{MessageMB: 12, AttachmentMB: "12"}, two)
+	p, set, a := world(sys, policy(nil), one, two)
+	a.Addresses = a.Addresses[:1]
+	if got := shown(limits.Of(p, set, a, "two.test")); got != "8 domain one.test | 4 domain one.test | 100 domain one.test | 50 domain one.test" {
+		t.Errorf("an address in a domain where the user has none frees him from his limits: %s", got)
+	}
+	p, set, _ = world(sys, nil, model.DomainLimits{MessageMB: 12, AttachmentMB: "12"}, two)
 	if got := shown(limits.Of(p, set, nil, "one.test")); got != "10 system | 10 system | 0 domain one.test | 0 domain one.test" {
 		t.Errorf("nobody has logged in, and the system allows less than the domain: %s", got)
 	}

@@ -97,7 +97,7 @@ func (l *Login) LearnLock(k Lock) {
 		f = l.fail(k.Key, now)
 	}
 	if k.Until.After(f.until) {
-		f.until, f.count = k.Until, 0
+		f.until, f.count, f.first = k.Until, 0, now // or an older count would end it
 	}
 }
 

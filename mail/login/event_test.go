@@ -108,4 +108,13 @@ func TestLearnLock(t *testing.T) {
 	if err := try(l, "anna", "right-one", away, IMAP); err != nil {
 		t.Error(err)
 	}
+
+	// What was counted here long ago does not end it with the next failure.
+	try(l, "anna", "wrong", away, IMAP)
+	*now = now.Add(l.o.Policy().Window + time.Second)
+	l.LearnLock(Lock{key, now.Add(time.Minute)})
+	l.Learn(Event{Kind: Failed, Key: key})
+	if err := try(l, "anna", "right-one", away, IMAP); !errors.Is(err, ErrLocked) {
+		t.Errorf("a failure more has lifted the lock-out: %v", err)
+	}
 }

@@ -144,12 +144,15 @@ func New(o Options) *Login {
 // another address isn't touched (I.14).
 func (l *Login) Authenticate(ctx context.Context, a Attempt) (*Account, error) {
 	name := model.FoldName(a.User)
-	if err := l.locked(name, a.Remote); err != nil {
-		return nil, err
-	}
 	c, err := l.o.Directory.Lookup(ctx, name)
 	unknown := errors.Is(err, ErrUnknown)
 	if err != nil && !unknown {
+		return nil, err
+	}
+	if !unknown && c.Name != "" {
+		name = c.Name // guesses count together, by whatever name and address they are made
+	}
+	if err := l.locked(name, a.Remote); err != nil {
 		return nil, err
 	}
 	ok, err := l.matches(ctx, &c, unknown, a.Password)

@@ -85,7 +85,7 @@ func DefaultLDAP() LDAP {
 
 // Limits of a binding.
 const (
-	maxLDAPURIs   = 8
+	MaxLDAPURIs   = 8
 	maxLDAPDN     = 1024
 	maxLDAPFilter = 4096
 	maxLDAPCA     = 256 << 10
@@ -94,8 +94,8 @@ const (
 // Validate checks what can be checked without the directory. Filters are read by the package
 // that uses them.
 func (l *LDAP) Validate() error {
-	if len(l.URIs) == 0 && !l.AD() || len(l.URIs) > maxLDAPURIs {
-		return Invalid("uri", "1 to %d are needed, such as ldap://ldap.example.com", maxLDAPURIs)
+	if len(l.URIs) == 0 && !l.AD() || len(l.URIs) > MaxLDAPURIs {
+		return Invalid("uri", "1 to %d are needed, such as ldap://ldap.example.com", MaxLDAPURIs)
 	}
 	for _, u := range l.URIs {
 		if err := validateLDAPURI(u); err != nil {

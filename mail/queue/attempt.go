@@ -39,6 +39,7 @@ func (q *Queue) load(a *attempt) bool {
 		if !errors.Is(err, state.ErrNotFound) {
 			q.Log.Error("queue can't be read", "queue", uint64(a.entry.id), "err", err)
 			q.rescan()
+			time.AfterFunc(time.Second, q.Wake)
 		}
 		q.cancel(a)
 		return false
@@ -133,6 +134,9 @@ func (q *Queue) putOff(ctx context.Context, d *delay) {
 			}
 			msg, rcpts, err := q.State.QueuedSome(e.id, e.numbers())
 			if err != nil {
+				if !errors.Is(err, state.ErrNotFound) {
+					q.rescan()
+				}
 				continue
 			}
 			o := outcomes{q: q, msg: &msg}

@@ -65,9 +65,13 @@ func (c *Client) protect(ctx context.Context, j *Job) *protection {
 	}
 	if r := j.Route; r != nil && r.TLS != "" {
 		p.route = r
-		if c.Policy != nil && r.Verify {
-			if row := c.Policy(p.domain); row != nil && row.Domain == p.domain { // names or fingerprints of this very host
+		if c.Policy != nil {
+			row := c.Policy(p.domain)
+			if row != nil && row.Domain == p.domain && (r.Verify || row.Level == LevelDANE) { // of this very host
 				p.row = row
+			}
+			if p.row != nil && row.Level == LevelDANE && p.mode != TLSWrapped {
+				p.mode = TLSRequire // whoever asks for DANE there means it, whatever the relay's own setting
 			}
 		}
 		return p
@@ -161,7 +165,8 @@ func daneless(p *protection, t target) error {
 
 func (c *Client) guardRelay(ctx context.Context, g *guard, p *protection, t target) error {
 	g.want = "the relay's settings require it: " + orElse(p.route.Remedy, "mpctl relay show")
-	if !p.route.Verify || g.mode != TLSRequire && g.mode != TLSWrapped {
+	dane := p.row != nil && p.row.Level == LevelDANE
+	if !p.route.Verify && !dane || g.mode != TLSRequire && g.mode != TLSWrapped {
 		return nil
 	}
 	g.label = Verified
@@ -170,7 +175,7 @@ func (c *Client) guardRelay(ctx context.Context, g *guard, p *protection, t targ
 	case p.row != nil && p.row.Level == LevelFingerprint:
 		g.label, g.check = Pinned, pinned(p.row.Pins)
 		return nil
-	case p.row != nil && p.row.Level == LevelDANE: // at the port that is used (RFC 7672 §2.2.2)
+	case dane: // at the port that is used (RFC 7672 §2.2.2)
 		if t.secure {
 			if found, err := c.guardDANE(ctx, g, p, t); found || err != nil {
 				g.mode = mode

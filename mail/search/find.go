@@ -95,7 +95,7 @@ func (f *finder) find(needle string, docs []uint32) (yes, maybe bits, err error)
 	list := pieces(needle)
 	ends := list[0].head || list[len(list)-1].tail // spaces around it, which no sequence has
 	fits := make([]wordBits, 0, len(list))
-	for i := range list {
+	for i := range list[:min(len(list), maxPieces)] { // more would each cost a set, and narrow no further
 		exact, all, fit, err := f.piece(&list[i])
 		switch {
 		case errors.Is(err, errTooMany):
@@ -119,7 +119,7 @@ func (f *finder) find(needle string, docs []uint32) (yes, maybe bits, err error)
 		maybe = everyBit(f.max)
 	}
 	exact := !ends && len(list) <= maxPieces
-	return f.order(newPhrase(f.field, list, fits[:min(len(fits), maxPieces)]), exact, maybe, docs)
+	return f.order(newPhrase(f.field, list, fits), exact, maybe, docs)
 }
 
 // piece gives the documents with a word that contains a piece, those that may have one, and the

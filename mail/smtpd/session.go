@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -84,16 +85,22 @@ func (ss *session) envelope() (*flow.Envelope, error) {
 	return e, nil
 }
 
-// asNow is who has logged in as he is now: his policy, groups and addresses may have changed since.
+// asNow is who has logged in as he is now: his policy, groups and addresses may have changed since;
+// nil when nobody has, or when he is no more.
 func (ss *session) asNow(pic *directory.Picture) *directory.Account {
 	if ss.actor == nil {
 		return nil
 	}
-	if a := pic.ByID(ss.actor.ID); a != nil {
-		return a
-	}
-	return ss.actor
+	return pic.ByID(ss.actor.ID)
 }
+
+// maySend tells whether a login still counts: whose account is disabled, for his password is known to
+// others, say, sends nothing more by a connection that is open.
+func (ss *session) maySend(now *directory.Account) bool {
+	return ss.actor == nil || now != nil && now.Usable() && !slices.Contains(now.Deny, model.MailService(login.SMTP))
+}
+
+var errMayNot = &smtp.SMTPError{Code: 530, EnhancedCode: smtp.EnhancedCode{5, 7, 0}, Message: "This account may not send mail any more"}
 
 // AuthMechanisms is empty unless a password may be sent now (A.32).
 func (ss *session) AuthMechanisms() []string {
@@ -170,6 +177,10 @@ func (ss *session) Mail(_ string, o *smtp.MailOptions) error {
 	e, err := ss.envelope()
 	if err != nil {
 		return err
+	}
+	if !ss.maySend(e.Actor) {
+		ss.log.Warn("the login does not count any more")
+		return errMayNot
 	}
 	e.UTF8, e.EightBit = o.UTF8, o.Body == smtp.Body8BitMIME
 	e.EnvID, e.Ret, e.Declared = o.EnvelopeID, string(o.Return), o.Size
@@ -265,6 +276,10 @@ func (ss *session) Data(r io.Reader) error {
 	copyBuffers.Put(buf)
 	if err != nil {
 		return ss.spoolReply(e, err, limit)
+	}
+	e.At = ss.srv.Now() // a client can take its time: what it sends counts for the day on which it is accepted
+	if pic, err := ss.srv.Directory.Now(); err == nil && !ss.maySend(ss.asNow(pic)) {
+		return errMayNot
 	}
 	if err := ss.inspect(ctx, e, sp); err != nil {
 		return err

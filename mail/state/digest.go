@@ -25,7 +25,7 @@ type Digest struct {
 // digest compares two nodes at one index, and also two ways to the same state.
 var digested = []byte{
 	spaceMeta, spaceRow, spaceIndex, spaceMailbox, spaceName, spaceMessage, spaceMeta2, spaceChange, spaceRef, spaceUnref,
-	spaceQueue, spaceRcpt, spaceDue, spaceCounter, spaceMerge, spaceStarted, spaceKept, spaceExpiry, spaceGone, spaceGoneOf, spaceReplied,
+	spaceQueue, spaceRcpt, spaceDue, spaceCounter, spaceMerge, spaceStarted, spaceKept, spaceExpiry, spaceGone, spaceGoneOf, spaceReplied, spaceUsage,
 }
 
 // Digest reads the whole state at one moment: seconds for a million messages.

@@ -110,13 +110,13 @@ func (l *Ledger) Report(all bool, now time.Time) Report {
 	room := maxEntries
 	for _, name := range slices.Sorted(maps.Keys(rates)) {
 		counts, blocks := rates[name].news(all, now)
+		for _, b := range blocks[:min(len(blocks), room)] { // first: they matter most
+			out.Blocks = append(out.Blocks, Blocked{name, b.Network, min(b.Until.Sub(now), blockTime).Milliseconds()})
+			room--
+		}
 		counts = counts[:min(len(counts), room)]
 		if room -= len(counts); len(counts) > 0 {
 			out.Counts = append(out.Counts, Named{name, counts})
-		}
-		for _, b := range blocks[:min(len(blocks), room)] {
-			out.Blocks = append(out.Blocks, Blocked{name, b.Network, b.Until.Sub(now).Milliseconds()})
-			room--
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(opens)) {

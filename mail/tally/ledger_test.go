@@ -183,6 +183,23 @@ func TestOpenOfTwoNodes(t *testing.T) {
 }
 
 // TestReportIsBounded: a flood of clients makes no report that can't be sent or read.
+// A client may be blocked between the look at the clock and the report.
+func TestReportOfTheMoment(t *testing.T) {
+	l := &Ledger{}
+	l.Share(true)
+	ip := netip.MustParseAddr("192.0.2.1")
+	l.Rate("smtp").Take(ip, 1, start)
+	l.Rate("smtp").Take(ip, 1, start.Add(20*time.Millisecond))
+	r := l.Report(false, start)
+	raw, err := r.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ParseReport(raw); err != nil || len(r.Blocks) != 1 {
+		t.Errorf("%+v: %v", r, err)
+	}
+}
+
 func TestReportIsBounded(t *testing.T) {
 	l := &Ledger{}
 	l.Share(true)

@@ -77,12 +77,15 @@ func (c *Client) Servers(ctx context.Context) ([]string, error) {
 func (c *Client) lookUp(ctx context.Context) (uris []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout())
 	defer cancel()
+	var foreign []string
 	name := "dc._msdcs." + c.conf.Realm + "."
 	_, list, err := c.resolver().LookupSRV(ctx, "ldap", "tcp", name)
 	for _, srv := range list[:min(len(list), maxServers)] {
-		host := strings.TrimSuffix(srv.Target, ".")
+		host := strings.ToLower(strings.TrimSuffix(srv.Target, "."))
 		switch {
-		case host == "":
+		case host != c.conf.Realm && !strings.HasSuffix(host, "."+c.conf.Realm):
+			// The certificate is that of the name, and DNS is not to say who gets passwords.
+			foreign = append(foreign, host)
 		case c.conf.TLS == model.LDAPS:
 			uris = append(uris, "ldaps://"+host)
 		default:
@@ -94,6 +97,9 @@ func (c *Client) lookUp(ctx context.Context) (uris []string, err error) {
 		return uris, nil
 	case err != nil:
 		return nil, unavailable("DNS names no domain controller (SRV _ldap._tcp.%s): %w", name, err)
+	}
+	if len(foreign) > 0 {
+		return nil, unavailable("DNS names no domain controller in %s (SRV _ldap._tcp.%s: %s); name those of another domain yourself with --uri", c.conf.Realm, name, strings.Join(foreign, ", "))
 	}
 	return nil, unavailable("DNS names no domain controller (SRV _ldap._tcp.%s)", name)
 }
