@@ -2,6 +2,32 @@ package api
 
 import "mailplusd/admin/op"
 
+// SyncStatus is how the last synchronisation of a directory ended.
+type SyncStatus struct {
+	InForce     bool     `json:"in_force" col:"IN FORCE"`
+	Synced      string   `json:"synced" col:"SYNCHRONISED"` // last good one; empty: never
+	Error       string   `json:"error" col:"ERROR"`         // of the last one
+	Users       int      `json:"users" col:"USERS"`
+	Groups      int      `json:"groups" col:"GROUPS"`
+	Disabled    int      `json:"disabled" col:"DISABLED,wide"`
+	Gone        int      `json:"gone" col:"GONE,wide"`
+	Unsupported int      `json:"unsupported" col:"NOT SUPPORTED,wide"`
+	LeftOut     int      `json:"left_out" col:"LEFT OUT,wide"`
+	Notes       []string `json:"notes" col:"NOTES,wide"`
+}
+
+// BindingSet are the flags that every kind of directory has; what is not given stays.
+type BindingSet struct {
+	UserFilter   *string `json:"user_filter" flag:"user-filter" help:"which entries are users (RFC 4515)"`
+	GroupFilter  *string `json:"group_filter" flag:"group-filter" help:"which entries are groups"`
+	DisplayAttr  *string `json:"display_attr" flag:"display-attr" help:"attribute with the shown name; empty: none"`
+	NicknameAttr *string `json:"nickname_attr" flag:"nickname-attr" help:"attribute with the mail nickname, <m> of address formats, such as mailNickname; empty: none"`
+	AdminGroup   *string `json:"admin_group" flag:"admin-group" help:"group of the directory whose members administer the system; empty: none"`
+	SyncMinutes  *int    `json:"sync_minutes" flag:"sync-minutes" min:"1" max:"1440" unit:"minutes" help:"how often users and groups are read anew"`
+	Timeout      *int    `json:"timeout" flag:"timeout" min:"1" max:"60" unit:"seconds" help:"how long one answer of the directory may take"`
+	CacheMinutes *int    `json:"cache_minutes" flag:"cache-minutes" min:"0" max:"1440" unit:"minutes" help:"how long a right password is good for while the directory is down; 0: nobody can log in then"`
+}
+
 // LDAPOut is the binding to an LDAP directory, and how the last synchronisation ended.
 type LDAPOut struct {
 	URIs           []string `json:"uris" col:"URI"`
@@ -22,16 +48,7 @@ type LDAPOut struct {
 	SyncMinutes    int      `json:"sync_minutes" col:"SYNC EVERY,wide"`
 	Timeout        int      `json:"timeout" col:"TIMEOUT,wide"`
 	CacheMinutes   int      `json:"cache_minutes" col:"CACHE,wide"`
-	InForce        bool     `json:"in_force" col:"IN FORCE"`
-	Synced         string   `json:"synced" col:"SYNCHRONISED"` // last good one; empty: never
-	Error          string   `json:"error" col:"ERROR"`         // of the last one
-	Users          int      `json:"users" col:"USERS"`
-	Groups         int      `json:"groups" col:"GROUPS"`
-	Disabled       int      `json:"disabled" col:"DISABLED,wide"`
-	Gone           int      `json:"gone" col:"GONE,wide"`
-	Unsupported    int      `json:"unsupported" col:"NOT SUPPORTED,wide"`
-	LeftOut        int      `json:"left_out" col:"LEFT OUT,wide"`
-	Notes          []string `json:"notes" col:"NOTES,wide"`
+	SyncStatus
 }
 
 // LDAPBindIn is a new binding.
@@ -42,18 +59,11 @@ type LDAPBindIn struct {
 	Password       op.Secret `json:"password" secret:"bind-password" optional:"true" help:"password of the bind DN"`
 	TLS            string    `json:"tls" flag:"tls" enum:"starttls,none" default:"starttls" help:"protection of ldap://; with none passwords cross the network in clear"`
 	CA             string    `json:"ca" file:"ldap-ca" optional:"true" help:"PEM file with the authority that the servers' certificates must be of; none: those of the system"`
-	UserFilter     *string   `json:"user_filter" flag:"user-filter" help:"which entries are users (RFC 4515)"`
-	GroupFilter    *string   `json:"group_filter" flag:"group-filter" help:"which entries are groups"`
 	DisabledFilter *string   `json:"disabled_filter" flag:"disabled-filter" help:"which users are disabled; empty: none"`
 	NameAttr       *string   `json:"name_attr" flag:"name-attr" help:"attribute with the login name"`
-	DisplayAttr    *string   `json:"display_attr" flag:"display-attr" help:"attribute with the shown name; empty: none"`
-	NicknameAttr   *string   `json:"nickname_attr" flag:"nickname-attr" help:"attribute with the mail nickname, <m> of address formats; empty: none"`
 	GroupAttr      *string   `json:"group_attr" flag:"group-attr" help:"attribute with the name of a group"`
 	MemberAttrs    []string  `json:"member_attrs" flag:"member-attr" help:"attribute with a group's members, as DNs or login names; may be repeated"`
-	AdminGroup     *string   `json:"admin_group" flag:"admin-group" help:"group of the directory whose members administer the system; empty: none"`
-	SyncMinutes    *int      `json:"sync_minutes" flag:"sync-minutes" min:"1" max:"1440" unit:"minutes" help:"how often users and groups are read anew"`
-	Timeout        *int      `json:"timeout" flag:"timeout" min:"1" max:"60" unit:"seconds" help:"how long one answer of the directory may take"`
-	CacheMinutes   *int      `json:"cache_minutes" flag:"cache-minutes" min:"0" max:"1440" unit:"minutes" help:"how long a right password is good for while the directory is down; 0: nobody can log in then"`
+	BindingSet
 }
 
 // LDAPSetIn changes what is given.
@@ -65,18 +75,11 @@ type LDAPSetIn struct {
 	TLS            *string   `json:"tls" flag:"tls" enum:"starttls,none" help:"protection of ldap://; with none passwords cross the network in clear"`
 	CA             string    `json:"ca" file:"ldap-ca" optional:"true" help:"PEM file with the authority that the servers' certificates must be of"`
 	SystemCA       bool      `json:"system_ca" flag:"system-ca" help:"trust the authorities of the system again"`
-	UserFilter     *string   `json:"user_filter" flag:"user-filter" help:"which entries are users (RFC 4515)"`
-	GroupFilter    *string   `json:"group_filter" flag:"group-filter" help:"which entries are groups"`
 	DisabledFilter *string   `json:"disabled_filter" flag:"disabled-filter" help:"which users are disabled; empty: none"`
 	NameAttr       *string   `json:"name_attr" flag:"name-attr" help:"attribute with the login name"`
-	DisplayAttr    *string   `json:"display_attr" flag:"display-attr" help:"attribute with the shown name; empty: none"`
-	NicknameAttr   *string   `json:"nickname_attr" flag:"nickname-attr" help:"attribute with the mail nickname, <m> of address formats; empty: none"`
 	GroupAttr      *string   `json:"group_attr" flag:"group-attr" help:"attribute with the name of a group"`
 	MemberAttrs    []string  `json:"member_attrs" flag:"member-attr" help:"attribute with a group's members, as DNs or login names; replaces all"`
-	AdminGroup     *string   `json:"admin_group" flag:"admin-group" help:"group of the directory whose members administer the system; empty: none"`
-	SyncMinutes    *int      `json:"sync_minutes" flag:"sync-minutes" min:"1" max:"1440" unit:"minutes" help:"how often users and groups are read anew"`
-	Timeout        *int      `json:"timeout" flag:"timeout" min:"1" max:"60" unit:"seconds" help:"how long one answer of the directory may take"`
-	CacheMinutes   *int      `json:"cache_minutes" flag:"cache-minutes" min:"0" max:"1440" unit:"minutes" help:"how long a right password is good for while the directory is down; 0: nobody can log in then"`
+	BindingSet
 }
 
 // LDAPTestIn says what to try.

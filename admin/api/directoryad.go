@@ -21,55 +21,32 @@ type ADOut struct {
 	SyncMinutes  int      `json:"sync_minutes" col:"SYNC EVERY,wide"`
 	Timeout      int      `json:"timeout" col:"TIMEOUT,wide"`
 	CacheMinutes int      `json:"cache_minutes" col:"CACHE,wide"`
-	InForce      bool     `json:"in_force" col:"IN FORCE"`
-	Synced       string   `json:"synced" col:"SYNCHRONISED"` // last good one; empty: never
-	Error        string   `json:"error" col:"ERROR"`         // of the last one
-	Users        int      `json:"users" col:"USERS"`
-	Groups       int      `json:"groups" col:"GROUPS"`
-	Disabled     int      `json:"disabled" col:"DISABLED,wide"`
-	Gone         int      `json:"gone" col:"GONE,wide"`
-	Unsupported  int      `json:"unsupported" col:"NOT SUPPORTED,wide"`
-	LeftOut      int      `json:"left_out" col:"LEFT OUT,wide"`
-	Notes        []string `json:"notes" col:"NOTES,wide"`
+	SyncStatus
 }
 
 // ADBindIn is a new binding.
 type ADBindIn struct {
-	Domain       string    `json:"domain" flag:"domain" required:"true" help:"DNS name of the Active Directory domain, such as ad.example.com"`
-	User         string    `json:"user" flag:"bind-user" required:"true" help:"account that reads users and groups: mail@ad.example.com, EXAMPLE\\mail or a DN; it needs no special right"`
-	Password     op.Secret `json:"password" secret:"bind-password" help:"password of the bind user"`
-	URIs         []string  `json:"uris" flag:"uri" help:"domain controller as ldap://HOST[:PORT] or ldaps://HOST[:PORT], tried in this order; none: DNS names them"`
-	TLS          string    `json:"tls" flag:"tls" enum:"starttls,ldaps" default:"starttls" help:"protection of controllers that DNS names; a password never crosses the network in clear"`
-	CA           string    `json:"ca" file:"ldap-ca" optional:"true" help:"PEM file with the authority that the controllers' certificates must be of; none: those of the system"`
-	BaseDN       *string   `json:"base_dn" flag:"base-dn" help:"where users are, such as OU=People,DC=ad,DC=example,DC=com; none: the whole domain"`
-	UserFilter   *string   `json:"user_filter" flag:"user-filter" help:"which entries are users (RFC 4515)"`
-	GroupFilter  *string   `json:"group_filter" flag:"group-filter" help:"which entries are groups"`
-	DisplayAttr  *string   `json:"display_attr" flag:"display-attr" help:"attribute with the shown name; empty: none"`
-	NicknameAttr *string   `json:"nickname_attr" flag:"nickname-attr" help:"attribute with the mail nickname, <m> of address formats, such as mailNickname; empty: none"`
-	AdminGroup   *string   `json:"admin_group" flag:"admin-group" help:"group of the domain whose members administer the mail system; empty: none"`
-	SyncMinutes  *int      `json:"sync_minutes" flag:"sync-minutes" min:"1" max:"1440" unit:"minutes" help:"how often users and groups are read anew"`
-	Timeout      *int      `json:"timeout" flag:"timeout" min:"1" max:"60" unit:"seconds" help:"how long one answer of a controller may take"`
-	CacheMinutes *int      `json:"cache_minutes" flag:"cache-minutes" min:"0" max:"1440" unit:"minutes" help:"how long a right password is good for while no controller answers; 0: nobody can log in then"`
+	Domain   string    `json:"domain" flag:"domain" required:"true" help:"DNS name of the Active Directory domain, such as ad.example.com"`
+	User     string    `json:"user" flag:"bind-user" required:"true" help:"account that reads users and groups: mail@ad.example.com, EXAMPLE\\mail or a DN; it needs no special right"`
+	Password op.Secret `json:"password" secret:"bind-password" help:"password of the bind user"`
+	URIs     []string  `json:"uris" flag:"uri" help:"domain controller as ldap://HOST[:PORT] or ldaps://HOST[:PORT], tried in this order; none: DNS names them"`
+	TLS      string    `json:"tls" flag:"tls" enum:"starttls,ldaps" default:"starttls" help:"protection of controllers that DNS names; a password never crosses the network in clear"`
+	CA       string    `json:"ca" file:"ldap-ca" optional:"true" help:"PEM file with the authority that the controllers' certificates must be of; none: those of the system"`
+	BaseDN   *string   `json:"base_dn" flag:"base-dn" help:"where users are, such as OU=People,DC=ad,DC=example,DC=com; none: the whole domain"`
+	BindingSet
 }
 
 // ADSetIn changes what is given.
 type ADSetIn struct {
-	User         *string   `json:"user" flag:"bind-user" help:"account that reads users and groups"`
-	Password     op.Secret `json:"password" secret:"bind-password" optional:"true" help:"password of the bind user"`
-	URIs         []string  `json:"uris" flag:"uri" help:"domain controller as ldap://HOST[:PORT] or ldaps://HOST[:PORT]; replaces all"`
-	FromDNS      bool      `json:"from_dns" flag:"from-dns" help:"ask DNS for the domain controllers again"`
-	TLS          *string   `json:"tls" flag:"tls" enum:"starttls,ldaps" help:"protection of controllers that DNS names"`
-	CA           string    `json:"ca" file:"ldap-ca" optional:"true" help:"PEM file with the authority that the controllers' certificates must be of"`
-	SystemCA     bool      `json:"system_ca" flag:"system-ca" help:"trust the authorities of the system again"`
-	BaseDN       *string   `json:"base_dn" flag:"base-dn" help:"where users are; empty: the whole domain"`
-	UserFilter   *string   `json:"user_filter" flag:"user-filter" help:"which entries are users (RFC 4515)"`
-	GroupFilter  *string   `json:"group_filter" flag:"group-filter" help:"which entries are groups"`
-	DisplayAttr  *string   `json:"display_attr" flag:"display-attr" help:"attribute with the shown name; empty: none"`
-	NicknameAttr *string   `json:"nickname_attr" flag:"nickname-attr" help:"attribute with the mail nickname; empty: none"`
-	AdminGroup   *string   `json:"admin_group" flag:"admin-group" help:"group of the domain whose members administer the mail system; empty: none"`
-	SyncMinutes  *int      `json:"sync_minutes" flag:"sync-minutes" min:"1" max:"1440" unit:"minutes" help:"how often users and groups are read anew"`
-	Timeout      *int      `json:"timeout" flag:"timeout" min:"1" max:"60" unit:"seconds" help:"how long one answer of a controller may take"`
-	CacheMinutes *int      `json:"cache_minutes" flag:"cache-minutes" min:"0" max:"1440" unit:"minutes" help:"how long a right password is good for while no controller answers; 0: nobody can log in then"`
+	User     *string   `json:"user" flag:"bind-user" help:"account that reads users and groups"`
+	Password op.Secret `json:"password" secret:"bind-password" optional:"true" help:"password of the bind user"`
+	URIs     []string  `json:"uris" flag:"uri" help:"domain controller as ldap://HOST[:PORT] or ldaps://HOST[:PORT]; replaces all"`
+	FromDNS  bool      `json:"from_dns" flag:"from-dns" help:"ask DNS for the domain controllers again"`
+	TLS      *string   `json:"tls" flag:"tls" enum:"starttls,ldaps" help:"protection of controllers that DNS names"`
+	CA       string    `json:"ca" file:"ldap-ca" optional:"true" help:"PEM file with the authority that the controllers' certificates must be of"`
+	SystemCA bool      `json:"system_ca" flag:"system-ca" help:"trust the authorities of the system again"`
+	BaseDN   *string   `json:"base_dn" flag:"base-dn" help:"where users are; empty: the whole domain"`
+	BindingSet
 }
 
 // The bound Active Directory domain (R5.05).

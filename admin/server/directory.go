@@ -68,6 +68,45 @@ func binding(r state.Reader, source string) (*model.LDAP, error) {
 	return l, err
 }
 
+// assignBinding takes over what is given of the flags that every kind of directory has.
+func assignBinding(l *model.LDAP, in *api.BindingSet) {
+	assign(&l.UserFilter, in.UserFilter)
+	assign(&l.GroupFilter, in.GroupFilter)
+	assign(&l.DisplayAttr, in.DisplayAttr)
+	assign(&l.NicknameAttr, in.NicknameAttr)
+	assign(&l.AdminGroup, in.AdminGroup)
+	assign(&l.SyncMinutes, in.SyncMinutes)
+	assign(&l.TimeoutSec, in.Timeout)
+	assign(&l.CacheMinutes, in.CacheMinutes)
+	l.AdminGroup = model.FoldName(l.AdminGroup)
+}
+
+// assignCA takes over whose certificates are trusted; neither: as before.
+func assignCA(l *model.LDAP, ca string, system bool) {
+	if system {
+		l.CA = ""
+	}
+	if ca != "" {
+		l.CA = ca
+	}
+}
+
+// syncStatus shows how the last synchronisation of a source ended.
+func syncStatus(r state.Reader, source string) (out api.SyncStatus, err error) {
+	set, err := state.LoadSettings(r)
+	if err != nil {
+		return out, err
+	}
+	st, err := lastSync(r, source)
+	if err != nil {
+		return out, err
+	}
+	return api.SyncStatus{
+		InForce: set.System.Source == source, Synced: stamp(st.Done), Error: st.Error, Users: st.Users, Groups: st.Groups,
+		Disabled: st.Disabled, Gone: st.Gone, Unsupported: st.Unsupported, LeftOut: st.LeftOut, Notes: st.Notes,
+	}, nil
+}
+
 // alreadyBound refuses a second binding (R5.06).
 func alreadyBound(r state.Reader) error {
 	l, err := directory.Bound(r)

@@ -17,20 +17,12 @@ func (s *Server) adOut(r state.Reader) (out api.ADOut, err error) {
 	if err != nil {
 		return out, err
 	}
-	set, err := state.LoadSettings(r)
-	if err != nil {
-		return out, err
-	}
 	out = api.ADOut{
 		Domain: l.Realm, Short: l.Short, Servers: l.URIs, FromDNS: len(l.URIs) == 0, TLS: l.TLS, CA: subjects(l.CA), BindUser: l.BindDN, Password: s.secretState(l.Password),
 		BaseDN: l.BaseDN, UserFilter: l.UserFilter, GroupFilter: l.GroupFilter, DisplayAttr: l.DisplayAttr, NicknameAttr: l.NicknameAttr,
-		AdminGroup: l.AdminGroup, SyncMinutes: l.SyncMinutes, Timeout: l.TimeoutSec, CacheMinutes: l.CacheMinutes, InForce: set.System.Source == model.SourceDomain,
+		AdminGroup: l.AdminGroup, SyncMinutes: l.SyncMinutes, Timeout: l.TimeoutSec, CacheMinutes: l.CacheMinutes,
 	}
-	st, err := lastSync(r, l.Source)
-	if err == nil {
-		out.Synced, out.Error, out.Users, out.Groups, out.Disabled, out.Gone = stamp(st.Done), st.Error, st.Users, st.Groups, st.Disabled, st.Gone
-		out.Unsupported, out.LeftOut, out.Notes = st.Unsupported, st.LeftOut, st.Notes
-	}
+	out.SyncStatus, err = syncStatus(r, l.Source)
 	return out, err
 }
 
@@ -55,8 +47,7 @@ func (s *Server) adBind(ctx context.Context, c *Call, in *api.ADBindIn) (out api
 	}
 	l := model.DefaultAD(asciiDomain(in.Domain))
 	l.Created = time.Now().Unix()
-	set := api.ADSetIn{User: &in.User, Password: in.Password, URIs: in.URIs, CA: in.CA, BaseDN: in.BaseDN, UserFilter: in.UserFilter, GroupFilter: in.GroupFilter,
-		DisplayAttr: in.DisplayAttr, NicknameAttr: in.NicknameAttr, AdminGroup: in.AdminGroup, SyncMinutes: in.SyncMinutes, Timeout: in.Timeout, CacheMinutes: in.CacheMinutes}
+	set := api.ADSetIn{User: &in.User, Password: in.Password, URIs: in.URIs, CA: in.CA, BaseDN: in.BaseDN, BindingSet: in.BindingSet}
 	if in.TLS != "" {
 		set.TLS = &in.TLS
 	}
@@ -70,15 +61,7 @@ func (s *Server) adBind(ctx context.Context, c *Call, in *api.ADBindIn) (out api
 func (s *Server) adAssign(l *model.LDAP, in *api.ADSetIn) (err error) {
 	assign(&l.BindDN, in.User)
 	assign(&l.TLS, in.TLS)
-	assign(&l.UserFilter, in.UserFilter)
-	assign(&l.GroupFilter, in.GroupFilter)
-	assign(&l.DisplayAttr, in.DisplayAttr)
-	assign(&l.NicknameAttr, in.NicknameAttr)
-	assign(&l.AdminGroup, in.AdminGroup)
-	assign(&l.SyncMinutes, in.SyncMinutes)
-	assign(&l.TimeoutSec, in.Timeout)
-	assign(&l.CacheMinutes, in.CacheMinutes)
-	l.AdminGroup = model.FoldName(l.AdminGroup)
+	assignBinding(l, &in.BindingSet)
 	if in.BaseDN != nil {
 		if l.BaseDN = *in.BaseDN; l.BaseDN == "" {
 			l.BaseDN = l.RootDN()
@@ -90,12 +73,7 @@ func (s *Server) adAssign(l *model.LDAP, in *api.ADSetIn) (err error) {
 	if in.FromDNS {
 		l.URIs = nil
 	}
-	if in.SystemCA {
-		l.CA = ""
-	}
-	if in.CA != "" {
-		l.CA = in.CA
-	}
+	assignCA(l, in.CA, in.SystemCA)
 	if in.Password != "" {
 		l.Password, err = s.mail.Vault.Seal(mail.DirectorySecret, string(in.Password))
 	}

@@ -17,21 +17,12 @@ func (s *Server) ldapOut(r state.Reader) (out api.LDAPOut, err error) {
 	if err != nil {
 		return out, err
 	}
-	set, err := state.LoadSettings(r)
-	if err != nil {
-		return out, err
-	}
 	out = api.LDAPOut{
 		URIs: l.URIs, TLS: l.TLS, CA: subjects(l.CA), BindDN: l.BindDN, Password: s.secretState(l.Password), BaseDN: l.BaseDN, UserFilter: l.UserFilter, GroupFilter: l.GroupFilter,
 		DisabledFilter: l.DisabledFilter, NameAttr: l.NameAttr, DisplayAttr: l.DisplayAttr, NicknameAttr: l.NicknameAttr, GroupAttr: l.GroupAttr,
 		MemberAttrs: l.MemberAttrs, AdminGroup: l.AdminGroup, SyncMinutes: l.SyncMinutes, Timeout: l.TimeoutSec, CacheMinutes: l.CacheMinutes,
-		InForce: set.System.Source == model.SourceLDAP,
 	}
-	st, err := lastSync(r, l.Source)
-	if err == nil {
-		out.Synced, out.Error, out.Users, out.Groups, out.Disabled, out.Gone = stamp(st.Done), st.Error, st.Users, st.Groups, st.Disabled, st.Gone
-		out.Unsupported, out.LeftOut, out.Notes = st.Unsupported, st.LeftOut, st.Notes
-	}
+	out.SyncStatus, err = syncStatus(r, l.Source)
 	return out, err
 }
 
@@ -44,9 +35,7 @@ func (s *Server) ldapBind(ctx context.Context, c *Call, in *api.LDAPBindIn) (out
 	if l.TLS == "" {
 		l.TLS = model.LDAPStartTLS
 	}
-	set := api.LDAPSetIn{UserFilter: in.UserFilter, GroupFilter: in.GroupFilter, DisabledFilter: in.DisabledFilter, NameAttr: in.NameAttr, DisplayAttr: in.DisplayAttr,
-		NicknameAttr: in.NicknameAttr, GroupAttr: in.GroupAttr, MemberAttrs: in.MemberAttrs, AdminGroup: in.AdminGroup, SyncMinutes: in.SyncMinutes,
-		Timeout: in.Timeout, CacheMinutes: in.CacheMinutes, Password: in.Password}
+	set := api.LDAPSetIn{DisabledFilter: in.DisabledFilter, NameAttr: in.NameAttr, GroupAttr: in.GroupAttr, MemberAttrs: in.MemberAttrs, Password: in.Password, BindingSet: in.BindingSet}
 	if err := s.ldapAssign(&l, &set); err != nil {
 		return out, err
 	}
@@ -58,30 +47,17 @@ func (s *Server) ldapAssign(l *model.LDAP, in *api.LDAPSetIn) (err error) {
 	assign(&l.BaseDN, in.BaseDN)
 	assign(&l.BindDN, in.BindDN)
 	assign(&l.TLS, in.TLS)
-	assign(&l.UserFilter, in.UserFilter)
-	assign(&l.GroupFilter, in.GroupFilter)
+	assignBinding(l, &in.BindingSet)
 	assign(&l.DisabledFilter, in.DisabledFilter)
 	assign(&l.NameAttr, in.NameAttr)
-	assign(&l.DisplayAttr, in.DisplayAttr)
-	assign(&l.NicknameAttr, in.NicknameAttr)
 	assign(&l.GroupAttr, in.GroupAttr)
-	assign(&l.AdminGroup, in.AdminGroup)
-	assign(&l.SyncMinutes, in.SyncMinutes)
-	assign(&l.TimeoutSec, in.Timeout)
-	assign(&l.CacheMinutes, in.CacheMinutes)
-	l.AdminGroup = model.FoldName(l.AdminGroup)
 	if len(in.URIs) > 0 {
 		l.URIs = in.URIs
 	}
 	if len(in.MemberAttrs) > 0 {
 		l.MemberAttrs = in.MemberAttrs
 	}
-	if in.SystemCA {
-		l.CA = ""
-	}
-	if in.CA != "" {
-		l.CA = in.CA
-	}
+	assignCA(l, in.CA, in.SystemCA)
 	if l.BindDN == "" {
 		l.Password = ""
 	}

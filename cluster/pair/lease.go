@@ -85,6 +85,10 @@ func (c *Controller) leaseLoop(ctx context.Context) {
 		c.mu.Unlock()
 		f := c.cfg.Book.Facts()
 		if f.Primary != f.Self.ID || f.State != Paired && f.State != Solo || f.Peer.ID == "" {
+			if conn != nil { // or the first request of another time as the primary goes into a dead one
+				conn.Close()
+				conn = nil
+			}
 			continue
 		}
 		if conn == nil {
