@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"mailplusd/mail/model"
@@ -76,6 +77,16 @@ func (ls *Listeners) Leave(ctx context.Context, a netip.Addr) {
 		wg.Go(func() { l.Leave(ctx, a) })
 	}
 	wg.Wait()
+}
+
+// Sockets gives what the listeners listen on.
+func (ls *Listeners) Sockets() (out []syscall.RawConn) {
+	for _, l := range ls.running() {
+		if raw := l.Socket(); raw != nil {
+			out = append(out, raw)
+		}
+	}
+	return out
 }
 
 // Cut ends the sessions at an address at once, while their clients can still hear of it.

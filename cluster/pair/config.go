@@ -63,8 +63,11 @@ type Address interface {
 	// drops them when until says so.
 	Renew(ctx context.Context, until Until) error
 	// Leave ends the sessions at the held addresses between two commands, because they are about
-	// to be released; it returns when that is done or ctx ends.
+	// to be released; it returns when that is done or ctx ends. From then on new connections wait,
+	// until Release or Stay.
 	Leave(ctx context.Context)
+	// Stay takes back Leave: the addresses stay.
+	Stay()
 	// Release stops announcing and removes them.
 	Release(ctx context.Context) error
 	Held() []netip.Prefix

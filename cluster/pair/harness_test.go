@@ -548,6 +548,8 @@ func (a *address) Held() []netip.Prefix {
 
 func (a *address) Leave(context.Context) {}
 
+func (a *address) Stay() {}
+
 func (a *address) LastWord(word []byte, _ []string) {
 	a.n.w.mu.Lock()
 	defer a.n.w.mu.Unlock()

@@ -68,10 +68,11 @@ func (c *Controller) Switchover(ctx context.Context, to string) error {
 		return deny("mpctl ha wait --for sync", "the other node is %d entries behind", last-h.Applied)
 	}
 	began := c.now()
-	// What is under way is finished and answered here; new sessions are taken meanwhile.
+	// What is under way is finished and answered here.
 	lctx, left := context.WithTimeout(ctx, leaveTime)
 	c.cfg.Address.Leave(lctx)
 	left()
+	defer c.cfg.Address.Stay() // if it is not released
 	tctx, cancel := context.WithTimeout(ctx, c.cfg.Timing.Term)
 	defer cancel()
 	if err := c.cfg.Node.Transfer(tctx, f.Peer.ID); err != nil {

@@ -22,6 +22,15 @@ type Spawner struct {
 	cmd  *exec.Cmd
 }
 
+// What is asked of a spawner: the first octet of a request.
+const (
+	spawnGuard   = 1 // with a guard's ends of its pipes
+	spawnHoldOff = 2 // with a socket; addresses follow
+)
+
+// maxSpawnRequest bounds a request, in octets.
+const maxSpawnRequest = 512
+
 // spawnFD is where the child finds its socket.
 const spawnFD = 3
 
@@ -64,7 +73,7 @@ func (s *Spawner) Guard(ctx context.Context, kind DriverKind, ifname string) (*G
 		far[0].Close()
 		return fail(err)
 	}
-	err = s.ask(ctx, far)
+	err = s.ask(ctx, []byte{spawnGuard}, int(far[0].Fd()), int(far[1].Fd()))
 	far[0].Close()
 	far[1].Close()
 	if err != nil {
@@ -83,16 +92,15 @@ func (s *Spawner) Guard(ctx context.Context, kind DriverKind, ifname string) (*G
 	return g, nil
 }
 
-// ask hands a guard's ends of its pipes to the spawner.
-func (s *Spawner) ask(ctx context.Context, ends [2]*os.File) error {
+// ask hands a request and what belongs to it to the spawner.
+func (s *Spawner) ask(ctx context.Context, request []byte, fds ...int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, guardAnswerTime)
 	defer cancel()
 	end, _ := ctx.Deadline()
 	s.conn.SetDeadline(end) // a socket that is closed fails below
-	rights := unix.UnixRights(int(ends[0].Fd()), int(ends[1].Fd()))
-	if _, _, err := s.conn.WriteMsgUnix([]byte{1}, rights, nil); err != nil {
+	if _, _, err := s.conn.WriteMsgUnix(request, unix.UnixRights(fds...), nil); err != nil {
 		return fmt.Errorf("the spawner has ended, restart the node: %w", err)
 	}
 	var answer [512]byte
@@ -113,7 +121,7 @@ func (s *Spawner) Close() error {
 }
 
 // RunSpawner is the whole life of the spawner process: it starts exe with args as a guard for every
-// request, until the socket ends and all guards have ended. Signals to the whole group are ignored.
+// request for one, until the socket ends and all guards have ended. Signals to the whole group are ignored.
 func RunSpawner(exe string, args ...string) error {
 	ignored := make(chan os.Signal, 1)
 	signal.Notify(ignored, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
@@ -132,14 +140,14 @@ func RunSpawner(exe string, args ...string) error {
 	var guards sync.WaitGroup
 	defer guards.Wait()
 	for {
-		var buf [16]byte
+		var buf [maxSpawnRequest]byte
 		oob := make([]byte, unix.CmsgSpace(2*4))
 		n, k, _, _, err := conn.ReadMsgUnix(buf[:], oob)
 		if err != nil || n == 0 {
 			return nil // the main process has ended
 		}
 		answer := []byte{1}
-		if err := spawn(oob[:k], &guards, exe, args); err != nil {
+		if err := serve(buf[:n], oob[:k], func(ends []*os.File) error { return spawn(ends, &guards, exe, args) }); err != nil {
 			answer = append(answer, err.Error()...)
 		}
 		if _, err := conn.Write(answer[:min(len(answer), 512)]); err != nil {
@@ -148,25 +156,36 @@ func RunSpawner(exe string, args ...string) error {
 	}
 }
 
-// spawn starts one guard on the pipes that came.
-func spawn(oob []byte, guards *sync.WaitGroup, exe string, args []string) error {
+// serve answers one request.
+func serve(request, oob []byte, start func(ends []*os.File) error) error {
+	var fds []int
 	messages, err := unix.ParseSocketControlMessage(oob)
-	if err != nil || len(messages) != 1 {
-		return errors.New("request without pipes")
+	if err == nil && len(messages) == 1 {
+		fds, err = unix.ParseUnixRights(&messages[0])
 	}
-	fds, err := unix.ParseUnixRights(&messages[0])
 	if err != nil {
 		return err
 	}
-	var ends []*os.File
+	files := make([]*os.File, 0, len(fds))
 	for _, fd := range fds {
-		ends = append(ends, os.NewFile(uintptr(fd), "pipe"))
+		files = append(files, os.NewFile(uintptr(fd), "handed over"))
 	}
 	defer func() {
-		for _, f := range ends {
+		for _, f := range files {
 			f.Close()
 		}
 	}()
+	switch request[0] {
+	case spawnGuard:
+		return start(files)
+	case spawnHoldOff:
+		return holdOffRequest(request[1:], fds)
+	}
+	return errors.New("unknown request")
+}
+
+// spawn starts one guard on the pipes that came.
+func spawn(ends []*os.File, guards *sync.WaitGroup, exe string, args []string) error {
 	if len(ends) != 2 {
 		return errors.New("request without two pipes")
 	}

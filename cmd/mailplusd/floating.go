@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"mailplusd/cluster/pair"
@@ -105,6 +106,7 @@ type floating struct {
 	vips  func() []model.VIP                // with interfaces
 	moved func([]netip.Addr)                // the services follow
 	leave func(context.Context, netip.Addr) // sessions end between two commands
+	ports func() []syscall.RawConn          // where the services listen
 	cut   func(netip.Addr)                  // sessions end at once
 	clash func(netip.Addr, net.HardwareAddr)
 
@@ -174,8 +176,10 @@ func (f *floating) ifname(p netip.Prefix) string {
 func (f *floating) Acquire(ctx context.Context, want []netip.Prefix, probe bool, until pair.Until) error {
 	f.op.Lock()
 	defer f.op.Unlock()
+	defer f.hold()
 	for _, p := range f.Held() {
 		if !slices.Contains(want, p) {
+			f.hold(p.Addr())
 			if err := f.drop(ctx, p); err != nil {
 				return err
 			}
@@ -244,11 +248,58 @@ func (f *floating) Renew(context.Context, pair.Until) error {
 	return nil
 }
 
-// Leave implements pair.Address.
-func (f *floating) Leave(ctx context.Context) {
-	for _, p := range f.Held() {
-		f.leave(ctx, p.Addr())
+// hold has new connections to these addresses wait, or none. Where it can't be done they are taken
+// and cut, and their clients have to come a third time.
+func (f *floating) hold(addrs ...netip.Addr) {
+	ctx, cancel := context.WithTimeout(context.Background(), holdOff)
+	defer cancel()
+	for _, port := range f.ports() {
+		err := vip.HoldOff(port, addrs...)
+		if errors.Is(err, os.ErrPermission) && f.spawn != nil {
+			err = f.spawn.HoldOff(ctx, port, addrs...)
+		}
+		if err != nil && !errors.Is(err, net.ErrClosed) {
+			f.log.Debug("new connections are not held off", "err", err)
+		}
 	}
+}
+
+// holdOff is how long new connections are held off while sessions end.
+const holdOff = 250 * time.Millisecond
+
+// Leave implements pair.Address. A client whose session ends here comes back at once, and would be cut
+// together with the address: so new connections wait. Where a session takes its time, others are
+// served meanwhile, and those of them that have not gone in the end are cut.
+func (f *floating) Leave(ctx context.Context) {
+	f.hold(f.addrs()...)
+	if f.leaveFor(ctx, holdOff) {
+		return
+	}
+	f.hold()
+	f.leaveFor(ctx, time.Hour)
+	f.hold(f.addrs()...)
+	f.leaveFor(context.WithoutCancel(ctx), holdOff)
+}
+
+// leaveFor has the sessions at all addresses end, for a time; true: they have.
+func (f *floating) leaveFor(ctx context.Context, d time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	for _, a := range f.addrs() {
+		f.leave(ctx, a)
+	}
+	return ctx.Err() == nil
+}
+
+// Stay implements pair.Address.
+func (f *floating) Stay() { f.hold() }
+
+// addrs are the addresses that are held.
+func (f *floating) addrs() (out []netip.Addr) {
+	for _, p := range f.Held() {
+		out = append(out, p.Addr())
+	}
+	return out
 }
 
 // Release implements pair.Address.
@@ -262,6 +313,8 @@ func (f *floating) Release(ctx context.Context) error {
 		all = append(all, p)
 	}
 	f.mu.Unlock()
+	f.hold(f.addrs()...)
+	defer f.hold()
 	for _, p := range all {
 		errs = append(errs, f.drop(ctx, p))
 	}
@@ -282,6 +335,7 @@ func (f *floating) drop(ctx context.Context, p netip.Prefix) error {
 	if err := h.Release(ctx); err != nil {
 		return err
 	}
+	f.cut(p.Addr()) // what was on its way to the service when the others were cut
 	f.mu.Lock()
 	delete(f.held, p)
 	f.mu.Unlock()
@@ -304,11 +358,7 @@ func (f *floating) Held() []netip.Prefix {
 
 // tell has the services follow the addresses.
 func (f *floating) tell() {
-	var addrs []netip.Addr
-	for _, p := range f.Held() {
-		addrs = append(addrs, p.Addr())
-	}
-	f.moved(addrs)
+	f.moved(f.addrs())
 }
 
 // LastWord implements pair.Address.

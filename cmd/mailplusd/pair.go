@@ -114,7 +114,8 @@ func (n *node) openPair(context.Context) error {
 			n.mail.Listeners.Leave(ctx, a)
 			both.Wait()
 		},
-		cut: func(a netip.Addr) { n.mail.Listeners.Cut(a) },
+		ports: n.mail.Listeners.Sockets,
+		cut:   n.mail.Listeners.Cut,
 		clash: func(a netip.Addr, mac net.HardwareAddr) {
 			n.log.Error("another machine claims the floating address", "address", a, "mac", mac)
 		},

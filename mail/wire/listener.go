@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"mailplusd/mail/tally"
@@ -52,11 +53,19 @@ type Listener struct {
 
 // Listen opens a listener on a network address.
 func Listen(network, addr string, cfg Config) (*Listener, error) {
-	ln, err := net.Listen(network, addr)
+	ln, err := listen(network, addr)
 	if err != nil {
 		return nil, err
 	}
 	return NewListener(ln, cfg), nil
+}
+
+// listen opens a plain TCP socket: at one for Multipath TCP, which is Go's default, the kernel takes
+// no filter, as new connections are held off with.
+func listen(network, addr string) (net.Listener, error) {
+	var c net.ListenConfig
+	c.SetMultipathTCP(false)
+	return c.Listen(context.Background(), network, addr)
 }
 
 // NewListener puts the gate over an open listener, of socket activation for
@@ -129,6 +138,18 @@ func (l *Listener) Leave(ctx context.Context, local netip.Addr) {
 	}
 }
 
+// Socket gives what the listener listens on, nil if it is no socket.
+func (l *Listener) Socket() syscall.RawConn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if sc, ok := l.ln.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			return raw
+		}
+	}
+	return nil
+}
+
 // Cut ends the connections to a local address at once.
 func (l *Listener) Cut(local netip.Addr) {
 	for _, c := range l.Conns() {
@@ -174,7 +195,7 @@ func (l *Listener) Rebind(addr string) error {
 	if addr == oldAddr {
 		return nil
 	}
-	ln, err := net.Listen(network, addr)
+	ln, err := listen(network, addr)
 	if err != nil {
 		_, p1, _ := net.SplitHostPort(addr)
 		_, p2, _ := net.SplitHostPort(oldAddr)
@@ -182,8 +203,8 @@ func (l *Listener) Rebind(addr string) error {
 			return err
 		}
 		_ = old.Close()
-		if ln, err = net.Listen(network, addr); err != nil {
-			back, err2 := net.Listen(network, oldAddr)
+		if ln, err = listen(network, addr); err != nil {
+			back, err2 := listen(network, oldAddr)
 			if err2 != nil {
 				return errors.Join(err, err2)
 			}
