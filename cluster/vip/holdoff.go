@@ -43,7 +43,7 @@ func (s *Spawner) HoldOff(ctx context.Context, socket syscall.RawConn, addrs ...
 	if len(addrs) == 0 {
 		return HoldOff(socket)
 	}
-	request := []byte{spawnHoldOff}
+	request := []byte{spawnHoldOff, 0}
 	for _, a := range addrs {
 		raw := a.Unmap().AsSlice()
 		request = append(append(request, byte(len(raw))), raw...)

@@ -17,12 +17,14 @@ import (
 // Spawner is a child process that starts guards. It has the capabilities that guards need, so that
 // this process can do without them: DropCapabilities. Its end leaves the guards that run.
 type Spawner struct {
-	mu   sync.Mutex // one request at a time
+	turn chan struct{} // one request at a time
+	last byte          // number of the last one
 	conn *net.UnixConn
 	cmd  *exec.Cmd
 }
 
-// What is asked of a spawner: the first octet of a request.
+// What is asked of a spawner: the first octet of a request. The second is its number, and the first
+// of the answer: one that comes too late is not taken for the next.
 const (
 	spawnGuard   = 1 // with a guard's ends of its pipes
 	spawnHoldOff = 2 // with a socket; addresses follow
@@ -49,7 +51,7 @@ func StartSpawner(exe string, args ...string) (*Spawner, error) {
 	if err != nil {
 		return fail(err)
 	}
-	s := &Spawner{conn: c.(*net.UnixConn), cmd: exec.Command(exe, args...)}
+	s := &Spawner{turn: make(chan struct{}, 1), conn: c.(*net.UnixConn), cmd: exec.Command(exe, args...)}
 	s.cmd.Stderr = os.Stderr
 	s.cmd.ExtraFiles = []*os.File{theirs}
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{AmbientCaps: ambient()}
@@ -73,7 +75,7 @@ func (s *Spawner) Guard(ctx context.Context, kind DriverKind, ifname string) (*G
 		far[0].Close()
 		return fail(err)
 	}
-	err = s.ask(ctx, []byte{spawnGuard}, int(far[0].Fd()), int(far[1].Fd()))
+	err = s.ask(ctx, []byte{spawnGuard, 0}, int(far[0].Fd()), int(far[1].Fd()))
 	far[0].Close()
 	far[1].Close()
 	if err != nil {
@@ -94,19 +96,28 @@ func (s *Spawner) Guard(ctx context.Context, kind DriverKind, ifname string) (*G
 
 // ask hands a request and what belongs to it to the spawner.
 func (s *Spawner) ask(ctx context.Context, request []byte, fds ...int) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, guardAnswerTime)
 	defer cancel()
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return fmt.Errorf("the spawner is busy: %w", ctx.Err())
+	}
 	end, _ := ctx.Deadline()
 	s.conn.SetDeadline(end) // a socket that is closed fails below
+	s.last++
+	request[1] = s.last
 	if _, _, err := s.conn.WriteMsgUnix(request, unix.UnixRights(fds...), nil); err != nil {
 		return fmt.Errorf("the spawner has ended, restart the node: %w", err)
 	}
-	var answer [512]byte
-	n, err := s.conn.Read(answer[:])
-	if err != nil {
-		return fmt.Errorf("the spawner does not answer, restart the node: %w", err)
+	var answer [maxSpawnRequest]byte
+	n := 0
+	for n == 0 || answer[0] != s.last {
+		var err error
+		if n, err = s.conn.Read(answer[:]); err != nil {
+			return fmt.Errorf("the spawner does not answer, restart the node: %w", err)
+		}
 	}
 	if n > 1 {
 		return errors.New(string(answer[1:n]))
@@ -146,11 +157,14 @@ func RunSpawner(exe string, args ...string) error {
 		if err != nil || n == 0 {
 			return nil // the main process has ended
 		}
-		answer := []byte{1}
+		if n < 2 {
+			return errors.New("vip: spawner: a request without a number")
+		}
+		answer := []byte{buf[1]}
 		if err := serve(buf[:n], oob[:k], func(ends []*os.File) error { return spawn(ends, &guards, exe, args) }); err != nil {
 			answer = append(answer, err.Error()...)
 		}
-		if _, err := conn.Write(answer[:min(len(answer), 512)]); err != nil {
+		if _, err := conn.Write(answer[:min(len(answer), maxSpawnRequest)]); err != nil {
 			return nil
 		}
 	}
@@ -179,7 +193,7 @@ func serve(request, oob []byte, start func(ends []*os.File) error) error {
 	case spawnGuard:
 		return start(files)
 	case spawnHoldOff:
-		return holdOffRequest(request[1:], fds)
+		return holdOffRequest(request[2:], fds)
 	}
 	return errors.New("unknown request")
 }
