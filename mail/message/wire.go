@@ -83,10 +83,11 @@ func Summarize(prefix, raw []byte, lim Limits) Meta {
 		h.Fields = append(ParseHeader(prefix).Fields, h.Fields...)
 	}
 	env := appendEnvelope(nil, &h)
+	shape := bounded(t.Root)
 	return Meta{
 		Envelope:      env,
-		BodyStructure: appendStructure(nil, t.Root, true),
-		Body:          appendStructure(nil, t.Root, false),
+		BodyStructure: appendStructure(nil, shape, true),
+		Body:          appendStructure(nil, shape, false),
 		HeaderSize:    len(prefix) + t.Root.BodyStart,
 		References:    references(&h),
 		Whole:         wholeFields(&h, env),
