@@ -7,11 +7,15 @@ import (
 	"fmt"
 	"mime"
 	"mime/quotedprintable"
+	"slices"
 	"strings"
 	"testing"
 
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/encoding/charmap"
 	"golang.org/x/text/encoding/japanese"
 	"golang.org/x/text/encoding/korean"
+	"golang.org/x/text/encoding/simplifiedchinese"
 	"golang.org/x/text/encoding/traditionalchinese"
 	"pgregory.net/rapid"
 
@@ -24,6 +28,7 @@ var vocabulary = []string{
 	"會議", "開會", "會議通知", "会議", "カタカナ", "ｶﾀｶﾅ", "ばら", "はら", "한국어", "한국", "iPhone手機", "第3季Q3", "ไทยภาษา", "हिन्दी",
 	"foo@example.com", "a", "I", "x-y_z", "100%", `"quoted"`, "it's", "\\back", "*", "AND", "NEAR(a b)", "body:", "^caret", "(paren)", "emoji😀face", "\u200bhidden",
 	"verylongword0123456789abcdefghijklmnopqrstuvwxyz0123456789", "https://example.com/a/very/long/path/that/goes/on/and/on?query=1", "ﬁne", "①", "\ufffd",
+	"GROẞ", "İSTANBUL", "ıstanbul", "oﬃce", "ＦＵＬＬ", "e\u0301\u0323", "ﾊﾟｰﾄ", "パート", "々", "你好世界", "ｱ", "가\u1100\u1161", "ǅ", "&eacute;t&#233; &#x4F1A;&amp;", "<b>bo</b>ld",
 }
 
 func words(min, max int) *rapid.Generator[string] {
@@ -50,19 +55,26 @@ func part() *rapid.Generator[string] {
 			text = "<html><style>hidden</style><p>" + strings.ReplaceAll(text, " ", rapid.SampledFrom([]string{" ", "<b> </b>", "&nbsp;", "<br>", "<i></i>"}).Draw(t, "markup")) + "</p></html>"
 		}
 		cs, octets := "utf-8", []byte(text)
-		switch rapid.SampledFrom([]string{"utf-8", "utf-8", "big5", "iso-2022-jp", "euc-kr"}).Draw(t, "charset") {
+		in := func(name string, e encoding.Encoding) {
+			if b, err := e.NewEncoder().Bytes(octets); err == nil {
+				cs, octets = name, b
+			}
+		}
+		switch rapid.SampledFrom([]string{"utf-8", "utf-8", "big5", "gbk", "gb18030", "iso-2022-jp", "shift_jis", "euc-kr", "windows-1252"}).Draw(t, "charset") {
 		case "big5":
-			if b, err := traditionalchinese.Big5.NewEncoder().Bytes(octets); err == nil {
-				cs, octets = "big5", b
-			}
+			in("big5", traditionalchinese.Big5)
+		case "gbk":
+			in("gbk", simplifiedchinese.GBK)
+		case "gb18030":
+			in("gb18030", simplifiedchinese.GB18030)
 		case "iso-2022-jp":
-			if b, err := japanese.ISO2022JP.NewEncoder().Bytes(octets); err == nil {
-				cs, octets = "iso-2022-jp", b
-			}
+			in("iso-2022-jp", japanese.ISO2022JP)
+		case "shift_jis":
+			in("shift_jis", japanese.ShiftJIS)
 		case "euc-kr":
-			if b, err := korean.EUCKR.NewEncoder().Bytes(octets); err == nil {
-				cs, octets = "euc-kr", b
-			}
+			in("euc-kr", korean.EUCKR)
+		case "windows-1252":
+			in("windows-1252", charmap.Windows1252)
 		}
 		enc := rapid.SampledFrom([]string{"8bit", "base64", "quoted-printable"}).Draw(t, "encoding")
 		switch enc {
@@ -78,7 +90,11 @@ func part() *rapid.Generator[string] {
 		extra := ""
 		if rapid.IntRange(0, 3).Draw(t, "attached") == 0 {
 			name := words(1, 2).Draw(t, "name")
-			extra = fmt.Sprintf("Content-Disposition: attachment; filename*=utf-8''%s\r\n", strings.ReplaceAll(fmt.Sprintf("%q", percent(name)), `"`, ""))
+			pct := percent(name)
+			half := len(pct) / 6 * 3
+			extra = "Content-Disposition: attachment; " + rapid.SampledFrom([]string{
+				"filename*=utf-8''" + pct, "filename*0*=utf-8''" + pct[:half] + "; filename*1*=" + pct[half:], `filename="` + mime.BEncoding.Encode("utf-8", name) + `"`,
+			}).Draw(t, "form of the name") + "\r\n"
 		}
 		return fmt.Sprintf("Content-Type: text/%s; charset=%s\r\nContent-Transfer-Encoding: %s\r\n%s\r\n%s\r\n", kind, cs, enc, extra, octets)
 	})
@@ -192,4 +208,32 @@ func FuzzTokens(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestLongNeedle: a text of more words than are looked for in sequences is found by looking into the
+// messages that have the first of them.
+func TestLongNeedle(t *testing.T) {
+	w := newWorld(t, Config{On: true})
+	list := make([]string, 3*maxPieces)
+	for i := range list {
+		list[i] = fmt.Sprint("w", i)
+	}
+	text := func(change int) string {
+		out := slices.Clone(list)
+		if change >= 0 {
+			out[change] = "other"
+		}
+		return strings.Join(out, " ")
+	}
+	w.add("INBOX", mail("whole", text(-1)), mail("late", text(2*maxPieces)), mail("early", text(10)), mail("short", strings.Join(list[:maxPieces], " ")), mail("none", "w1 w0"))
+	w.settled()
+	sure := 0
+	for _, n := range []int{maxPieces - 1, maxPieces, maxPieces + 1, 2 * maxPieces, len(list)} {
+		for _, from := range []int{0, 1, 11} {
+			sure += w.agree("INBOX", strings.Join(list[from:min(from+n, len(list))], " "), asks[0], asks[1])
+		}
+	}
+	if sure < 60 {
+		t.Errorf("the index was sure of %d answers only", sure)
+	}
 }
