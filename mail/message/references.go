@@ -26,12 +26,14 @@ func MessageIDs(s string) (out []string) {
 }
 
 func normalID(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r <= ' ' {
-			return -1
-		}
-		return r
-	}, s)
+	if strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		s = strings.Map(func(r rune) rune {
+			if r <= ' ' {
+				return -1
+			}
+			return r
+		}, s)
+	}
 	if strings.HasPrefix(s, `"`) {
 		if local, host, ok := strings.Cut(s[1:], `"@`); ok && isDotString(local, true) {
 			return local + "@" + host

@@ -39,9 +39,9 @@ func BaseSubject(s string) (base string, reply bool) {
 				s, reply = s[n:], true
 				continue
 			}
-			if n := blob(s); n > 0 && n < len(s) {
+			// Behind the blobs there is no reply then: they needn't be looked through again after each.
+			for n := blob(s); n > 0 && n < len(s); n = blob(s) {
 				s = s[n:]
-				continue
 			}
 			break
 		}

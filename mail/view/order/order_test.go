@@ -18,6 +18,7 @@ func TestBaseSubject(t *testing.T) {
 		{"[list] Re: hello", "hello", true}, {"[list] hello", "hello", false}, {"Re[2]: hello", "hello", true}, {"Re: [list] [x] hello (fwd) (FWD)", "hello", true},
 		{"[Fwd: Re: hello]", "hello", true}, {"[fwd: [fwd: hello] (fwd)]", "hello", true}, {"[only]", "[only]", false}, {"[a] [only]", "[only]", false},
 		{"Re:", "", true}, {"(fwd)", "", true}, {"reply: x", "reply: x", false}, {"[a[b]: c", "[a[b]: c", false}, {"Re: [blob] ", "[blob]", true}, {"", "", false},
+		{strings.Repeat("[a]", 80_000) + "x", "x", false}, {strings.Repeat("[a]", 80_000), "[a]", false}, {strings.Repeat("Re: [a]", 40_000) + "x", "x", true}, // in linear time
 		{"fwd x", "fwd x", false}, {"[a] re [b]: c", "c", true},
 	} {
 		if base, reply := BaseSubject(c.in); base != c.base || reply != c.reply {
@@ -47,6 +48,30 @@ func TestSentDate(t *testing.T) {
 		if ok != (want != "") || ok && at.UTC().Format(time.RFC3339) != want {
 			t.Errorf("%q: %v %v, want %s", in, at.UTC(), ok, want)
 		}
+	}
+}
+
+// TestPlainDates: the quick way of reading a date never differs from the other.
+func TestPlainDates(t *testing.T) {
+	quick := 0
+	rapid.Check(t, func(t *rapid.T) {
+		day := rapid.SampledFrom([]string{"", "Mon, ", "Tue, ", "Mon,", "mon, ", "(x, ", "1on, "}).Draw(t, "day")
+		s := fmt.Sprintf("%s%d %s %d %02d:%02d:%02d %s%s", day, rapid.IntRange(0, 33).Draw(t, "d"), rapid.SampledFrom([]string{"Jan", "Feb", "Mar", "Jun", "Nov", "Dec", "dec", "anF", "May"}).Draw(t, "m"), rapid.SampledFrom([]int{24, 124, 1900, 1969, 2000, 2024, 9999, 12024}).Draw(t, "y"),
+			rapid.IntRange(0, 25).Draw(t, "hh"), rapid.IntRange(0, 61).Draw(t, "mm"), rapid.IntRange(0, 61).Draw(t, "ss"), rapid.SampledFrom([]string{"+0000", "+0200", "-0330", "+2460", "-2400", "EST", "+00x0", "+000"}).Draw(t, "zone"), rapid.SampledFrom([]string{"", " ", " (CET)", " x", "(x)"}).Draw(t, "end"))
+		if i := rapid.IntRange(-100, len(s)-1).Draw(t, "spoil"); i >= 0 {
+			s = s[:i] + rapid.SampledFrom([]string{"", "x", "0", " ", "(", ",", "-"}).Draw(t, "with") + s[i+1:]
+		}
+		sec, ok := SentUnix(s)
+		at, want := SentDate(s)
+		if ok != want || ok && sec != at.Unix() {
+			t.Fatalf("%q: %d %v, want %d %v", s, sec, ok, at.Unix(), want)
+		}
+		if _, ok := plainDate(s); ok {
+			quick++
+		}
+	})
+	if quick < 10 {
+		t.Errorf("%d dates were read quickly", quick)
 	}
 }
 
