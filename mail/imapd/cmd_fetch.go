@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -81,13 +82,12 @@ func (ss *session) doFetch(p *imapparse.Parser, uid bool) error {
 	}
 	missing := 0
 	for len(list) > 0 {
-		n := min(len(list), fetchChunk)
-		miss, err := f.chunk(list[:n])
+		done, miss, err := f.chunk(list[:min(len(list), fetchChunk)])
 		if err != nil {
 			return err
 		}
 		missing += miss
-		list = list[n:]
+		list = list[done:]
 	}
 	if err := ss.announce(uid); err != nil {
 		return err
@@ -132,22 +132,23 @@ func (f *fetch) prepare(uid bool, mod imapparse.FetchModifiers) {
 	}
 }
 
-// chunk answers for some messages; missing counts those that are gone.
-func (f *fetch) chunk(list []int) (missing int, err error) {
+// chunk answers for the first of some messages: done of them; missing counts those that are gone.
+func (f *fetch) chunk(list []int) (done, missing int, err error) {
 	ss := f.ss
 	if f.meta {
-		if err := f.loadMetas(list); err != nil {
-			return 0, err
+		if done, err = f.loadMetas(list); err != nil {
+			return 0, 0, err
 		}
+		list = list[:done]
 	}
 	if f.seen {
 		if err := f.markSeen(list); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
 	if f.body || f.state {
 		if err := f.loadStates(list); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
 	for _, i := range list {
@@ -171,18 +172,24 @@ func (f *fetch) chunk(list []int) (missing int, err error) {
 			}
 			continue
 		case err != nil:
-			return missing, err
+			return len(list), missing, err
 		}
 		if len(ss.buf) > sendAt {
 			if err := ss.send(); err != nil {
-				return missing, &connError{err}
+				return len(list), missing, &connError{err}
 			}
 		}
 	}
-	return missing, nil
+	return len(list), missing, nil
 }
 
-func (f *fetch) loadMetas(list []int) error {
+// maxMetas is when no more parsed headers are read into memory at a time, in octets. A message's own
+// may have some millions of them.
+const maxMetas = 4 << 20
+
+// loadMetas reads the parsed headers of the first of some messages and tells how many messages these are:
+// one at least. Those of them without any are gone.
+func (f *fetch) loadMetas(list []int) (n int, err error) {
 	msgs := f.ss.view.Messages
 	if f.metas == nil {
 		f.metas = make(map[model.UID][]byte, len(list))
@@ -190,20 +197,27 @@ func (f *fetch) loadMetas(list []int) error {
 	clear(f.metas)
 	f.arena, f.spans = f.arena[:0], f.spans[:0]
 	next := 0 // both are in the order of UIDs
-	err := f.ss.srv.Store.Metas(f.ss.view.Mailbox.ID, msgs[list[0]].UID, msgs[list[len(list)-1]].UID, func(uid model.UID, meta []byte) bool {
+	n = len(list)
+	limit := cmp.Or(f.ss.srv.maxMetas, maxMetas)
+	err = f.ss.srv.Store.Metas(f.ss.view.Mailbox.ID, msgs[list[0]].UID, msgs[list[len(list)-1]].UID, func(uid model.UID, meta []byte) bool {
 		for next < len(list) && msgs[list[next]].UID < uid {
 			next++
 		}
 		if next < len(list) && msgs[list[next]].UID == uid {
 			f.spans = append(f.spans, span{uid, len(f.arena), len(f.arena) + len(meta)})
-			f.arena = append(f.arena, meta...)
+			if f.arena = append(f.arena, meta...); len(f.arena) > limit {
+				n = next + 1
+			}
 		}
-		return true
+		return n == len(list)
 	})
 	for _, s := range f.spans { // now that the arena has its place
 		f.metas[s.uid] = f.arena[s.from:s.to]
 	}
-	return err
+	if cap(f.arena) > 2*maxMetas {
+		f.arena = nil // the next ones need less
+	}
+	return n, err
 }
 
 // loadStates reads the states of a chunk in one pass, which costs a tenth of asking for each, unless

@@ -31,17 +31,16 @@ func (ss *session) doSearch(p *imapparse.Parser, uid bool) error {
 	if cs != "" && ss.has(featUTF8) { // RFC 6855 §3
 		return bad{"no CHARSET after ENABLE UTF8=ACCEPT: everything is UTF-8"}
 	}
-	if err := charsetOK(cs); err != nil {
-		return err
-	}
 	if ss.has(featRev2) && !ret.Extended {
 		ret.Extended, ret.All = true, true
 	}
-	found, modseq, err := ss.searchAll(key)
+	var found []int
+	var modseq uint64
+	if err = charsetOK(cs); err == nil {
+		found, modseq, err = ss.searchAll(key)
+	}
 	if err != nil {
-		if ret.Save {
-			ss.saved = nil // RFC 5182 §2.1
-		}
+		ss.saveNothing(ret)
 		return err
 	}
 	if ret.Save {
@@ -97,6 +96,13 @@ func (ss *session) searchAll(key *imapparse.Key) (found []int, modseq uint64, er
 		modseq = 0
 	}
 	return found, modseq, nil
+}
+
+// saveNothing is what a SEARCH with SAVE that is answered with NO leaves (RFC 5182 §2.1).
+func (ss *session) saveNothing(ret imapparse.Return) {
+	if ret.Save {
+		ss.saved = nil
+	}
 }
 
 // save keeps what was found for $: all of it, or with nothing but MIN and MAX those two.
@@ -279,15 +285,15 @@ func (s *search) match(k *imapparse.Key) (bool, error) {
 	case "OLDER":
 		return s.m.Date <= s.now-int64(k.Num), nil
 	case "YOUNGER":
-		return s.m.Date > s.now-int64(k.Num), nil
+		return s.m.Date >= s.now-int64(k.Num), nil
 	case "MODSEQ":
 		return s.m.ModSeq >= k.Mod, nil
 	case "KEYWORD", "UNKEYWORD":
 		return s.keyword(k.Text) == (k.Name == "KEYWORD"), nil
 	case "LARGER":
-		return s.m.Size > int64(k.Num), nil
+		return s.m.Size > int64(k.Size), nil
 	case "SMALLER":
-		return s.m.Size < int64(k.Num), nil
+		return s.m.Size < int64(k.Size), nil
 	case "BEFORE", "ON", "SINCE":
 		return compareDay(k.Name, time.Unix(s.m.Date, 0).UTC(), k.Date), nil
 	}

@@ -30,6 +30,9 @@ func (ss *session) doSort(p *imapparse.Parser, uid bool) error {
 	}
 	found, modseq, err := ss.searchBehindCharset(p)
 	if err != nil {
+		if !errors.As(err, new(bad)) {
+			ss.saveNothing(ret)
+		}
 		return err
 	}
 	var keys []order.Key
@@ -180,7 +183,8 @@ func (ss *session) items(list []int, need fields) ([]order.Item, error) {
 	for len(list) > 0 {
 		n := min(len(list), fetchChunk)
 		if need&needMeta != 0 {
-			if err := f.loadMetas(list[:n]); err != nil {
+			var err error
+			if n, err = f.loadMetas(list[:n]); err != nil {
 				return nil, err
 			}
 		}
@@ -214,12 +218,12 @@ func (ss *session) describe(it *order.Item, raw []byte, need fields) error {
 		return nil // sorted as a message without headers
 	}
 	if need.has(order.ByDate) {
-		if at, ok := order.SentDate(message.NString(env[message.EnvDate])); ok {
-			it.Sent = at.Unix()
+		if at, ok := order.SentUnix(message.NString(env[message.EnvDate])); ok {
+			it.Sent = at
 		}
 	}
 	if need.has(order.BySubject) {
-		base, reply := order.BaseSubject(message.Decode(message.NString(env[message.EnvSubject])))
+		base, reply := order.BaseSubject(message.Decode(sortText(message.NString(env[message.EnvSubject]))))
 		it.Subject, it.Reply = order.Collate(base), reply
 	}
 	for _, a := range []struct {
@@ -239,7 +243,7 @@ func (ss *session) describe(it *order.Item, raw []byte, need fields) error {
 			continue
 		}
 		*a.toDisplay = order.Collate(displayName(&first[0]))
-		*a.to = order.Collate(message.Decode(first[0].Local))
+		*a.to = order.Collate(message.Decode(sortText(first[0].Local)))
 	}
 	if need&needReferences != 0 {
 		return ss.describeThread(it, &meta, &env)
@@ -249,19 +253,40 @@ func (ss *session) describe(it *order.Item, raw []byte, need fields) error {
 
 // displayName is the display name, else the address (RFC 5957 §1).
 func displayName(m *message.Mailbox) string {
-	if name := strings.TrimSpace(message.Decode(m.Name)); name != "" {
+	if name := strings.TrimSpace(message.Decode(sortText(m.Name))); name != "" {
 		return name
 	}
 	if m.Host == "" {
-		return m.Local
+		return sortText(m.Local)
 	}
-	return m.Local + "@" + m.Host
+	return sortText(m.Local + "@" + m.Host)
+}
+
+// maxSortText is how much of a text counts for the order: of as many messages as there are it is held
+// in memory at a time. A message ID that is longer is none.
+const maxSortText = 1000
+
+func sortText(s string) string {
+	if len(s) <= maxSortText {
+		return s
+	}
+	return strings.Clone(s[:maxSortText])
+}
+
+// firstID is the first message ID of a field.
+func firstID(field []byte) string {
+	ids := message.MessageIDs(message.NString(field))
+	if len(ids) == 0 || len(ids[0]) > maxSortText {
+		return ""
+	}
+	if len(field) > 2*len(ids[0])+64 {
+		return strings.Clone(ids[0]) // the field goes
+	}
+	return ids[0]
 }
 
 func (ss *session) describeThread(it *order.Item, meta *message.Meta, env *message.EnvelopeFields) error {
-	if ids := message.MessageIDs(message.NString(env[message.EnvMessageID])); len(ids) > 0 {
-		it.ID = ids[0]
-	}
+	it.ID = firstID(env[message.EnvMessageID])
 	it.References = strings.Fields(string(meta.References))
 	if meta.NoReferences {
 		s := search{ss: ss}
@@ -279,8 +304,8 @@ func (ss *session) describeThread(it *order.Item, meta *message.Meta, env *messa
 		}
 	}
 	if len(it.References) == 0 {
-		if ids := message.MessageIDs(message.NString(env[message.EnvInReplyTo])); len(ids) > 0 {
-			it.References = ids[:1]
+		if id := firstID(env[message.EnvInReplyTo]); id != "" {
+			it.References = []string{id}
 		}
 	}
 	return nil

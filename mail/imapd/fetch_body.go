@@ -110,7 +110,7 @@ func cut(it *imapparse.Item, size int64) (from, to int64) {
 		return 0, size
 	}
 	from = min(int64(it.Offset), size)
-	return from, min(from+int64(it.Length), size)
+	return from, from + min(int64(it.Length), size-from)
 }
 
 // label announces a literal of n octets, or a literal8.

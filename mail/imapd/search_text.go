@@ -160,10 +160,12 @@ func (m *metas) of(s *search) ([]byte, bool, error) {
 			list = append(list, i)
 		}
 		m.f.ss = s.ss
-		if err := m.f.loadMetas(list); err != nil {
+		n, err := m.f.loadMetas(list)
+		if err != nil {
 			m.to = m.from
 			return nil, false, err
 		}
+		m.to = m.from + n
 	}
 	raw, ok := m.f.metas[s.m.UID]
 	return raw, ok, nil

@@ -59,7 +59,8 @@ type Server struct {
 	Index    Index // nil: SEARCH reads messages
 	Log      *slog.Logger
 
-	views view.Cache
+	views    view.Cache
+	maxMetas int // 0: the constant; smaller in tests
 }
 
 // Serve accepts sessions until the listener is closed.

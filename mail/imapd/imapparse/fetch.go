@@ -15,8 +15,8 @@ type Item struct {
 	Fields  []string // of HEADER.FIELDS
 	Label   string   // how the answer names it
 	Partial bool
-	Offset  uint32
-	Length  uint32
+	Offset  uint64
+	Length  uint64
 }
 
 var macros = map[string][]string{
@@ -202,7 +202,10 @@ func label(raw string, it *Item) string {
 		if i > 0 {
 			b.WriteByte(' ')
 		}
-		b.WriteString(strings.ToUpper(f))
+		if f = strings.ToUpper(f); strings.ContainsFunc(f, func(r rune) bool { return !isAStringChar(byte(r)) }) {
+			f = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(f) + `"`
+		}
+		b.WriteString(f)
 	}
 	b.WriteString(")]")
 	return b.String()
@@ -233,13 +236,13 @@ func (p *Parser) fieldNames(it *Item) error {
 func (p *Parser) partial(it *Item) (err error) {
 	p.i++
 	it.Partial = true
-	if it.Offset, err = p.Number(); err != nil {
+	if it.Offset, err = p.Number64(); err != nil { // RFC 9051 §9
 		return err
 	}
 	if err = p.Byte('.'); err != nil {
 		return err
 	}
-	if it.Length, err = p.Number(); err != nil {
+	if it.Length, err = p.Number64(); err != nil {
 		return err
 	}
 	if it.Length == 0 {

@@ -12,7 +12,8 @@ type Key struct {
 	Name  string // upper case; SET for a sequence set, AND for a list
 	Text  string
 	Text2 string
-	Num   uint32
+	Num   uint32 // OLDER, YOUNGER: seconds
+	Size  uint64 // LARGER, SMALLER: octets
 	Mod   uint64 // MODSEQ
 	Date  time.Time
 	Set   Set
@@ -150,7 +151,7 @@ func (p *Parser) keyArgs(k *Key, depth int, n *int) (err error) {
 	case "KEYWORD", "UNKEYWORD":
 		k.Text, err = p.Atom()
 	case "LARGER", "SMALLER":
-		k.Num, err = p.Number()
+		k.Size, err = p.Number64() // RFC 9051 §9
 	case "OLDER", "YOUNGER":
 		if k.Num, err = p.Number(); err == nil && k.Num == 0 {
 			err = errors.New("an interval of nothing")
