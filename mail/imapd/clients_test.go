@@ -44,8 +44,7 @@ type cached struct {
 	modseqs  map[uint32]uint64
 	gone     map[uint32]bool
 	validity uint64
-	modseq   uint64 // up to here the picture is complete
-	highest  uint64 // highest mod-sequence heard of
+	modseq   uint64 // up to here the picture is complete, as far as the server has told it
 	unknown  int    // new messages whose UIDs aren't known yet
 }
 
@@ -75,7 +74,7 @@ func (c *cached) run(mayExpunge bool, cmd string) string {
 	lines := c.c.do(cmd)
 	for _, l := range lines[:len(lines)-1] {
 		if m := highest.FindStringSubmatch(l); m != nil {
-			c.heard(m[1])
+			c.told(m[1])
 		}
 		switch {
 		case untaggedNumber.MatchString(l):
@@ -108,18 +107,19 @@ func (c *cached) run(mayExpunge bool, cmd string) string {
 	}
 	tagged := lines[len(lines)-1]
 	if m := highest.FindStringSubmatch(tagged); m != nil {
-		c.heard(m[1])
-	}
-	if mayExpunge { // everything up to what was heard of has been told
-		c.modseq = c.highest
+		c.told(m[1])
 	}
 	return tagged
 }
 
+// heard takes a message's mod-sequence for the mailbox's, unless the server says that expunges
+// before it have yet to come: told.
 func (c *cached) heard(n string) {
 	v, _ := strconv.ParseUint(n, 10, 64)
-	c.highest = max(c.highest, v)
+	c.modseq = max(c.modseq, v)
 }
+
+func (c *cached) told(n string) { c.modseq, _ = strconv.ParseUint(n, 10, 64) }
 
 func (c *cached) remove(n int) {
 	if n > len(c.uids) {
@@ -260,7 +260,6 @@ func (c *cached) connect() {
 			c.heard(m[1])
 		}
 	}
-	c.modseq = c.highest
 	c.learn()
 }
 
@@ -288,7 +287,7 @@ func (c *cached) opened(cmd string) (modseq, validity uint64, all string) {
 			c.unknown = n
 		}
 	}
-	c.highest, c.modseq = modseq, modseq
+	c.modseq = modseq
 	return modseq, validity, all
 }
 

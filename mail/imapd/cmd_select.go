@@ -84,7 +84,7 @@ func (ss *session) putOpened(name string) {
 
 func (ss *session) putHighest() {
 	ss.put("* OK [HIGHESTMODSEQ ")
-	ss.putInt(int64(ss.view.ModSeq()))
+	ss.putInt(int64(ss.view.Told()))
 	ss.put("] highest mod-sequence\r\n")
 }
 
@@ -146,9 +146,11 @@ func (ss *session) doUnselect() error {
 	return nil
 }
 
-// doClose expunges silently (RFC 3501 §6.4.2).
+// doClose expunges silently (RFC 3501 §6.4.2). A client that resynchronises is told to ask from the
+// last thing on that it was told, when others have changed something meanwhile.
 func (ss *session) doClose() error {
 	v := ss.view
+	told := v.Told()
 	ss.closeView()
 	if ss.readOnly {
 		return nil
@@ -156,9 +158,12 @@ func (ss *session) doClose() error {
 	if _, err := v.Poll(false); err != nil {
 		return err
 	}
-	modseq, err := ss.expungeBatches(v, deletedUIDs(v, nil))
+	modseq, entries, err := ss.expungeBatches(v, deletedUIDs(v, nil))
 	if err != nil || modseq == 0 {
 		return err
+	}
+	if modseq != told+entries {
+		modseq = told
 	}
 	return ss.expungedText("CLOSE", modseq)
 }
@@ -184,18 +189,21 @@ func deletedUIDs(v *view.View, in func(model.UID) bool) (out []model.UID) {
 // batch bounds the messages that one entry changes.
 const batch = 25_000
 
-// expungeBatches removes messages that are still \Deleted and gives the last mod-sequence, 0 when there were none.
-func (ss *session) expungeBatches(v *view.View, uids []model.UID) (modseq uint64, err error) {
+// expungeBatches removes messages that are still \Deleted and gives the last mod-sequence, 0 when
+// there were none, and how many mod-sequences it took.
+func (ss *session) expungeBatches(v *view.View, uids []model.UID) (modseq, entries uint64, err error) {
 	for len(uids) > 0 {
 		n := min(len(uids), batch)
 		out, err := ss.srv.Store.Expunge(ss.ctx, state.Expunge{Mailbox: v.Mailbox.ID, UIDs: uids[:n], OnlyDeleted: true})
 		if err != nil {
-			return modseq, err
+			return modseq, entries, err
 		}
-		modseq = max(modseq, out.ModSeq)
+		if out.ModSeq > 0 {
+			modseq, entries = out.ModSeq, entries+1
+		}
 		uids = uids[n:]
 	}
-	return modseq, nil
+	return modseq, entries, nil
 }
 
 var errReadOnly = no{"READ-ONLY", "the mailbox was opened with EXAMINE"}
@@ -220,7 +228,7 @@ func (ss *session) doExpunge(p *imapparse.Parser) error {
 	if err := ss.announce(true); err != nil || ss.bye {
 		return err
 	}
-	modseq, err := ss.expungeBatches(ss.view, deletedUIDs(ss.view, in))
+	modseq, _, err := ss.expungeBatches(ss.view, deletedUIDs(ss.view, in))
 	if err != nil {
 		return err
 	}

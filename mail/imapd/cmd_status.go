@@ -1,10 +1,12 @@
 package imapd
 
 import (
+	"errors"
 	"slices"
 
 	"mailplusd/mail/imapd/imapparse"
 	"mailplusd/mail/model"
+	"mailplusd/mail/store"
 )
 
 func (ss *session) doStatus(p *imapparse.Parser) error {
@@ -44,8 +46,7 @@ func (ss *session) putStatus(m *model.Mailbox, items []string) {
 		case "MESSAGES":
 			ss.putInt(int64(m.Messages))
 		case "RECENT":
-			n := max(0, int64(m.UIDNext)-int64(m.RecentFloor))
-			ss.putInt(min(n, int64(m.Messages)))
+			ss.putInt(ss.countRecent(m))
 		case "UIDNEXT":
 			ss.putInt(int64(m.UIDNext))
 		case "UIDVALIDITY":
@@ -65,4 +66,23 @@ func (ss *session) putStatus(m *model.Mailbox, items []string) {
 		}
 	}
 	ss.put(")\r\n")
+}
+
+// countRecent counts the messages that no session was told of.
+func (ss *session) countRecent(m *model.Mailbox) (n int64) {
+	from := ss.srv.views.RecentFrom(m)
+	if from <= 1 {
+		return int64(m.Messages)
+	}
+	if from >= m.UIDNext {
+		return 0
+	}
+	_, err := ss.srv.Store.View(m.ID, from, m.UIDNext-1, func(*model.MessageState) bool {
+		n++
+		return true
+	})
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		ss.log.Warn("recent messages not counted", "err", err)
+	}
+	return n
 }

@@ -128,11 +128,14 @@ func (s *storing) answer(conflict []model.UID) error {
 	want := s.expectation()
 	for k, i := range s.list {
 		m := &ss.view.Messages[i]
+		changed := len(conflict) > 0 && conflict[0] == m.UID
+		if changed {
+			conflict = conflict[1:]
+		}
 		switch {
 		case m.Gone:
 			continue
-		case len(conflict) > 0 && conflict[0] == m.UID:
-			conflict = conflict[1:]
+		case changed:
 			ss.putFlagsOf(i, s.uid) // so that the client knows what is there now
 		case !s.silent || !want.met(&s.before[k], m):
 			ss.putFlagsOf(i, s.uid)

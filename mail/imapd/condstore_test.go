@@ -1,12 +1,26 @@
 package imapd_test
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+
+	"mailplusd/mail/model"
+	"mailplusd/mail/state"
 )
+
+// box gives a mailbox of an account.
+func (w *world) box(user, name string) model.MailboxID {
+	w.t.Helper()
+	m, err := w.store.Mailbox(model.AccountID(user[0]), name)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return m.ID
+}
 
 var highest = regexp.MustCompile(`\[HIGHESTMODSEQ (\d+)\]`)
 
@@ -111,13 +125,67 @@ func TestQresync(t *testing.T) {
 		t.Errorf("MOVE:\n%s", out)
 	}
 	c.ok(`STORE 1 +FLAGS.SILENT (\Deleted)`)
-	if out := c.ok("CLOSE"); !highest.MatchString(out) || strings.Contains(out, "VANISHED") {
-		t.Errorf("CLOSE:\n%s", out)
+	closed := c.ok("CLOSE")
+	m := highest.FindStringSubmatch(closed)
+	if m == nil || strings.Contains(closed, "VANISHED") {
+		t.Fatalf("CLOSE:\n%s", closed)
 	}
+	if out := c.ok(fmt.Sprintf("SELECT INBOX (QRESYNC (%d %s))", validity, m[1])); strings.Contains(out, "VANISHED") {
+		t.Errorf("CLOSE has told a mod-sequence before its own expunge:\n%s", out)
+	}
+	c.ok("UNSELECT")
 	for _, bad := range []string{"(QRESYNC)", "(QRESYNC ())", "(QRESYNC (1))", "(QRESYNC (0 1))", "(QRESYNC (1 0))", "(QRESYNC (1 1 *))", "(QRESYNC (1 1 1 (1)))", "(QRESYNC (1 1 1 (1 1))", "(QRESYNC (1 1 $))"} {
 		c.gets("BAD", "SELECT INBOX "+bad)
 	}
 	c.gets("OK", fmt.Sprintf("SELECT INBOX (QRESYNC (%d %d (1:2 5,11)))", validity, modseq))
+}
+
+// said does a command and gives the HIGHESTMODSEQ of its answer.
+func (c *client) said(cmd string) (modseq uint64) {
+	c.w.t.Helper()
+	out := c.ok(cmd)
+	if m := highest.FindStringSubmatch(out); m != nil {
+		modseq, _ = strconv.ParseUint(m[1], 10, 64)
+		return modseq
+	}
+	c.w.t.Fatalf("%s tells no HIGHESTMODSEQ:\n%s", cmd, out)
+	return 0
+}
+
+// TestNothingIsLost: whatever HIGHESTMODSEQ a client was told last, from there on it learns of
+// everything that it was not told (RFC 7162 §3.2): of expunges that a command had to hold back, and of
+// what others have done before CLOSE.
+func TestNothingIsLost(t *testing.T) {
+	// covers: I.19
+	w := newWorld(t)
+	for range 6 {
+		w.deliver("anna", mail)
+	}
+	c, other := w.login("anna"), w.login("anna")
+	c.ok("ENABLE QRESYNC")
+	_, validity, _ := c.opened("SELECT INBOX")
+	other.ok("SELECT INBOX")
+
+	for i, cmd := range []string{"FETCH 1 FLAGS", "STORE 1 +FLAGS (work)", "SEARCH ALL", "SORT (DATE) UTF-8 ALL", "COPY 1 Trash"} {
+		other.ok(fmt.Sprintf(`UID STORE %d +FLAGS.SILENT (\Deleted)`, i+2))
+		other.ok("EXPUNGE")
+		other.ok(fmt.Sprintf(`UID STORE 1 +FLAGS (word%d)`, i)) // a mod-sequence above that of the expunge
+		modseq := c.said(cmd)
+		late := w.login("anna")
+		late.ok("ENABLE QRESYNC")
+		if out := late.ok(fmt.Sprintf("SELECT INBOX (QRESYNC (%d %d))", validity, modseq)); !strings.Contains(out, fmt.Sprintf("* VANISHED (EARLIER) %d\n", i+2)) {
+			t.Errorf("after %s UID %d is not told as gone:\n%s", cmd, i+2, out)
+		}
+		c.ok("NOOP")
+	}
+	c.ok(`STORE 1 +FLAGS.SILENT (\Deleted)`)
+	w.deliver("anna", mail)
+	other.ok("NOOP")
+	other.ok(`UID STORE 7 +FLAGS (\Flagged)`)
+	modseq := c.said("CLOSE")
+	if out := c.ok(fmt.Sprintf("SELECT INBOX (QRESYNC (%d %d))", validity, modseq)); !strings.Contains(out, "* VANISHED (EARLIER) 1\n") || !strings.Contains(out, `FETCH (UID 7 FLAGS (\Flagged`) {
+		t.Errorf("after CLOSE:\n%s", out)
+	}
 }
 
 // TestCharsetUnderUTF8: once everything is UTF-8, a charset can only contradict (RFC 6855 §3).
@@ -177,7 +245,15 @@ func TestSearchReturn(t *testing.T) {
 	c.gets("* 2 EXPUNGE", "UID EXPUNGE $")
 	c.ok("FETCH $ UID") // what is gone is no error
 	c.gets("BAD", "SEARCH RETURN (NOPE) ALL")
-	c.gets("[BADCHARSET", "SEARCH RETURN (SAVE) CHARSET X ALL")
+	c.ok("SEARCH RETURN (SAVE) ALL")
+	c.gets("BAD", "SEARCH RETURN (SAVE) NOPE") // leaves what was saved
+	c.gets("* SEARCH 1 2", "SEARCH $")
+	c.gets("[BADCHARSET", "SEARCH RETURN (SAVE) CHARSET X ALL") // NO empties it
+	c.gets("* SEARCH\n", "SEARCH $")
+	c.ok("SEARCH RETURN (SAVE) ALL")
+	c.gets("[BADCHARSET", "SORT RETURN (SAVE) (DATE) X ALL")
+	c.gets("* SEARCH\n", "SEARCH $")
+	c.ok("SEARCH RETURN (SAVE) ALL")
 	c.ok("SELECT INBOX")
 	c.gets("* SEARCH\n", "SEARCH $")
 	// RFC 5032
@@ -214,13 +290,24 @@ func TestRecentIsTheFirstSessions(t *testing.T) {
 	b := w.login("anna")
 	b.gets("* 0 RECENT", "SELECT INBOX")
 	w.deliver("anna", mail)
-	b.gets("* 1 RECENT", "NOOP") // b is told first
-	a.gets("* 1 RECENT", "NOOP") // the one from before
+	b.gets("* 1 RECENT", "NOOP")                   // b is told first
+	a.gets("* 1 RECENT", "NOOP")                   // the one from before
+	look.gets("RECENT 0", "STATUS INBOX (RECENT)") // b and a have them
 	a.gets("* SEARCH 1\n", "SEARCH RECENT")
 	b.gets("* SEARCH 2\n", "SEARCH NEW")
 	b.ok("UNSELECT")
 	b.gets("RECENT 0", "STATUS INBOX (RECENT)") // now for good
 	b.gets("* 0 RECENT", "SELECT INBOX")
+	b.ok("UNSELECT")
+	a.ok("UNSELECT")
+	for range 3 {
+		w.deliver("anna", mail)
+	}
+	look.gets("* 3 RECENT", "EXAMINE INBOX")
+	if _, err := w.store.Expunge(context.Background(), state.Expunge{Mailbox: w.box("anna", "INBOX"), UIDs: []model.UID{2, 4}}); err != nil {
+		t.Fatal(err)
+	}
+	look.gets("RECENT 2", "STATUS INBOX (RECENT)")
 }
 
 func TestSortAndThread(t *testing.T) {

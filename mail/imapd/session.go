@@ -162,6 +162,9 @@ func (ss *session) command() error {
 	if long := new(errLong); errors.As(err, &long) {
 		return ss.tooLong(tag, long)
 	}
+	if ss.has(featQresync) && ss.view != nil && ss.view.Pending() {
+		ss.putHighest() // mod-sequences above those of expunges to come don't count yet (RFC 7162 §3.2)
+	}
 	return ss.finish(tag, word, err)
 }
 

@@ -51,6 +51,9 @@ func (v *View) Poll(expunge bool) (Update, error) {
 	if err != nil {
 		return u, err
 	}
+	if !v.Pending() {
+		v.told = v.modseq
+	}
 	v.gen = gen
 	u.Keywords = len(c.Mailbox.Keywords) > len(v.Mailbox.Keywords)
 	v.Mailbox, v.modseq = c.Mailbox, c.Mailbox.HighestModSeq

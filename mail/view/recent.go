@@ -26,6 +26,13 @@ func (v *View) claim() {
 	v.recent = append(v.recent, uids{from, to})
 }
 
+// RecentFrom gives the UID from which on no session has been told of a mailbox's messages: who selects
+// it next finds them \Recent.
+func (c *Cache) RecentFrom(m *model.Mailbox) model.UID {
+	from, _ := c.claim(m, true)
+	return from
+}
+
 func (c *Cache) claim(m *model.Mailbox, readOnly bool) (from, to model.UID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

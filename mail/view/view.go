@@ -54,6 +54,7 @@ type View struct {
 	words    words
 	modseq   uint64 // up to here everything is in Messages
 	gone     int    // messages that are Gone
+	told     uint64 // modseq before the first of them was Gone
 	gen      uint64 // of the store when all of this was read
 	readOnly bool
 	recent   []uids // what this session is the first to see, ascending
@@ -88,8 +89,19 @@ func (w *words) message(st *model.MessageState) Message {
 	return Message{UID: st.UID, Flags: st.Flags, Size: st.Size, Date: st.Date, ModSeq: st.ModSeq, words: w.of(st.Keywords)}
 }
 
-// ModSeq is the mod-sequence up to which the session knows everything (RFC 7162 HIGHESTMODSEQ).
+// ModSeq is the mod-sequence up to which everything is in Messages.
 func (v *View) ModSeq() uint64 { return v.modseq }
+
+// Told is the mod-sequence up to which the session was told everything (RFC 7162 HIGHESTMODSEQ).
+func (v *View) Told() uint64 {
+	if v.Pending() {
+		return min(v.told, v.modseq) // another history may have begun lower
+	}
+	return v.modseq
+}
+
+// Pending tells whether messages are Gone whose expunge the session has yet to be told of.
+func (v *View) Pending() bool { return v.gone > 0 }
 
 // ReadOnly tells whether the view claims no \Recent.
 func (v *View) ReadOnly() bool { return v.readOnly }
