@@ -141,9 +141,14 @@ func (c *Controller) take(ctx context.Context, _ string, req []byte) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
+	now := c.now()
 	c.mu.Lock()
 	c.promise.Released(frame)
 	c.released, c.handed = false, true
+	// A sign of life: under load nothing else may have come for a while, and this node, the primary now, is
+	// not to go on alone for it.
+	c.detect.Heard(now)
+	c.peer.heard = now
 	c.mu.Unlock()
 	f := c.cfg.Book.Facts()
 	c.align(f)
