@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 )
 
 // bookFormat is the version of ha-state.json.
@@ -18,6 +19,10 @@ const bookName = "ha-state.json"
 
 // Book keeps the Facts in a small file that can be read before the log is opened.
 type Book struct {
+	// NoRoom, when set, is called when the disk was full: if it has made room, it says so, and the
+	// facts are written again. It is set before the first Update.
+	NoRoom func() bool
+
 	name  string
 	mu    sync.Mutex
 	facts Facts
@@ -88,7 +93,12 @@ func (b *Book) Update(change func(*Facts) error) error {
 	if err != nil {
 		return fmt.Errorf("pair: %w", err)
 	}
-	if err := Replace(b.name, append(raw, '\n')); err != nil {
+	raw = append(raw, '\n')
+	err = Replace(b.name, raw)
+	if errors.Is(err, syscall.ENOSPC) && b.NoRoom != nil && b.NoRoom() {
+		err = Replace(b.name, raw) // the old file is untouched until a whole one takes its place
+	}
+	if err != nil {
 		b.fault = fmt.Errorf("pair: %s can't be written, restart the node: %w", b.name, err)
 		close(b.ended)
 		return b.fault

@@ -229,7 +229,25 @@ func (c *Controller) dead() (silence time.Duration, dead bool) {
 	now := c.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.detect.Silence(now), c.peer.left || c.stalled || c.peer.full > 0 && now-c.peer.full < 10*time.Second || c.detect.Dead(now)
+	return c.detect.Silence(now), c.peer.left || c.stalled || c.peer.full > 0 && now-c.peer.full < fullTime || c.detect.Dead(now)
+}
+
+// away says why the peer counts as dead: silent is the word for one that is.
+func (c *Controller) away(silent string) string {
+	now := c.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.peer.left:
+		return "the other node has stopped"
+	case c.detect.Dead(now):
+		return silent
+	case c.peer.full > 0 && now-c.peer.full < fullTime:
+		return "the other node can't store mail: " + c.peer.fault
+	case c.stalled:
+		return "the other node answers, but the log does not get there"
+	}
+	return silent
 }
 
 // view copies what is known of the peer, if it is fresh.

@@ -28,7 +28,7 @@ func (c *Controller) stepPrimary(ctx context.Context, f Facts) {
 		c.mu.Lock()
 		handed := c.handed // the other has let go in this node's favour, and there was no lease yet
 		c.mu.Unlock()
-		if c.goSolo(ctx, f, SoloRequest{Primary: c.covered(), Released: handed}, "the other node is silent") {
+		if c.goSolo(ctx, f, SoloRequest{Primary: c.covered(), Released: handed}, c.away("the other node is silent")) {
 			return
 		}
 		if !c.covered() {
@@ -38,7 +38,7 @@ func (c *Controller) stepPrimary(ctx context.Context, f Facts) {
 			return
 		}
 		c.lead(ctx, f, fresh) // where it is only the log that can't be led
-		c.serve(Serving{Accept: true, Address: c.held()}, "the other node has been silent for "+d.Round(100*time.Millisecond).String(), "")
+		c.serve(Serving{Accept: true, Address: c.held()}, c.away("the other node has been silent for "+d.Round(100*time.Millisecond).String()), "")
 		return
 	}
 	if !f.Report && f.Told != set.Arbiter {
@@ -307,6 +307,9 @@ func (c *Controller) stepSolo(ctx context.Context, f Facts) {
 	alarm, advice := f.Peer.ID+" does not serve: there is one copy of new mail", "start or repair "+f.Peer.ID+"; if it is lost for good: mpctl ha remove "+f.Peer.ID+" --dead --confirm="+f.Peer.ID
 	if follows {
 		alarm, advice = f.Peer.ID+" does not have everything yet: until then there is one copy of new mail", "wait: mpctl ha wait --for sync"
+	}
+	if fresh && h.Full {
+		alarm, advice = "the disk of "+f.Peer.ID+" is full: there is one copy of new mail", "make room on "+f.Peer.ID
 	}
 	if err := c.wantAddress(ctx, set); err != nil && !c.held() && len(set.Addresses) > 0 {
 		alarm = "the floating address could not be taken: " + err.Error()

@@ -152,7 +152,7 @@ func (c *Controller) reunite(ctx context.Context, f Facts, h Hello) {
 	if near {
 		c.copyTo(f.Peer.ID) // from here on nothing new will be missing
 	}
-	ready := near && behind <= lagLimit && h.Missing == 0
+	ready := near && behind <= lagLimit && h.Missing == 0 && !h.Full
 	now := c.now()
 	c.mu.Lock()
 	if !ready {
