@@ -243,7 +243,7 @@ func (c *Controller) away(silent string) string {
 	case c.detect.Dead(now):
 		return silent
 	case c.peer.full > 0 && now-c.peer.full < fullTime:
-		return "the other node can't store mail: " + c.peer.fault
+		return "the other node can't store mail"
 	case c.stalled:
 		return "the other node answers, but the log does not get there"
 	}
