@@ -53,7 +53,11 @@ func TestSentDate(t *testing.T) {
 
 // TestPlainDates: the quick way of reading a date never differs from the other.
 func TestPlainDates(t *testing.T) {
-	quick := 0
+	for _, s := range []string{"Mon, 1 Jan 2024 10:00:00 +0100", "02 Feb 1999 23:59:59 -0330 (a comment)"} {
+		if _, ok := plainDate(s); !ok {
+			t.Errorf("%q is not read the quick way", s)
+		}
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		day := rapid.SampledFrom([]string{"", "Mon, ", "Tue, ", "Mon,", "mon, ", "(x, ", "1on, "}).Draw(t, "day")
 		s := fmt.Sprintf("%s%d %s %d %02d:%02d:%02d %s%s", day, rapid.IntRange(0, 33).Draw(t, "d"), rapid.SampledFrom([]string{"Jan", "Feb", "Mar", "Jun", "Nov", "Dec", "dec", "anF", "May"}).Draw(t, "m"), rapid.SampledFrom([]int{24, 124, 1900, 1969, 2000, 2024, 9999, 12024}).Draw(t, "y"),
@@ -66,13 +70,7 @@ func TestPlainDates(t *testing.T) {
 		if ok != want || ok && sec != at.Unix() {
 			t.Fatalf("%q: %d %v, want %d %v", s, sec, ok, at.Unix(), want)
 		}
-		if _, ok := plainDate(s); ok {
-			quick++
-		}
 	})
-	if quick < 10 {
-		t.Errorf("%d dates were read quickly", quick)
-	}
 }
 
 func TestSort(t *testing.T) {
