@@ -44,6 +44,7 @@ type node struct {
 	proposer  *proposer
 	floating  *floating
 	sharing   *sharing
+	counting  *counting
 	hooks     *hooks
 	ha        *server.HA
 	ctl       *pair.Controller
