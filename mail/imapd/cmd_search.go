@@ -214,6 +214,9 @@ func (s *search) open() (bool, error) {
 	if s.o != nil {
 		return true, nil
 	}
+	if err := s.ss.ctx.Err(); err != nil { // nobody waits for what may take minutes
+		return false, err
+	}
 	f := fetch{ss: s.ss, body: true}
 	o, err := f.open(s.m.UID)
 	if err == nil {

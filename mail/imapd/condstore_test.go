@@ -343,3 +343,46 @@ func TestSortAndThread(t *testing.T) {
 		c.gets(want, cmd)
 	}
 }
+
+// TestSeqMatch: a server that has forgotten what was expunged tells the holes between the UIDs, above the
+// last pair of sequence number and UID that is still right (RFC 7162 §3.2.5.2).
+func TestSeqMatch(t *testing.T) {
+	// covers: I.19
+	w := newWorld(t)
+	for range 12 {
+		w.deliver("anna", mail)
+	}
+	other, c := w.login("anna"), w.serve(forgetful{w.store}).login("anna")
+	other.ok("SELECT INBOX")
+	expunge := func(set string) {
+		other.ok("UID STORE " + set + ` +FLAGS.SILENT (\Deleted)`)
+		other.ok("EXPUNGE")
+	}
+	expunge("2") // which the client knows
+	c.ok("ENABLE QRESYNC")
+	modseq, validity, _ := c.opened("SELECT INBOX")
+	expunge("6,9:10")
+	for args, want := range map[string]string{
+		"":                            "2,6,9:10",
+		" 1:12":                       "2,6,9:10",
+		" 3:8":                        "6",
+		" (1 1)":                      "2,6,9:10", // nothing is gone up to 1
+		" (2 3)":                      "6,9:10",
+		" 1:12 (1,4 1,5)":             "6,9:10",
+		" 1:12 (4:5 5:6)":             "6,9:10",   // 5 is right, 6 is not
+		" 1:12 (1,5,8 1,6,9)":         "2,6,9:10", // 1 is right
+		" 1:12 (4,7,11 5,8,12)":       "6,9:10",
+		" 1:12 (4,6:7 5,7:8)":         "6,9:10",
+		" 1:12 (5 7)":                 "9:10", // a client that knows of 6
+		" 1:12 (99 99)":               "2,6,9:10",
+		" 1:12 (1:3 1)":               "2,6,9:10", // the second has fewer
+		" 7:12 (4294967295 1)":        "9:10",
+		" 1:4294967295 (1,2 1,3)":     "6,9:10",
+		" 1:12 (1,2,3,4,5 1,3,4,5,7)": "9:10",
+	} {
+		out := c.ok(fmt.Sprintf("SELECT INBOX (QRESYNC (%d %d%s))", validity, modseq, args))
+		if got := strings.Count(out, "VANISHED"); got != 1 || !strings.Contains(out, "* VANISHED (EARLIER) "+want+"\n") {
+			t.Errorf("%q, want %s:\n%s", args, want, out)
+		}
+	}
+}

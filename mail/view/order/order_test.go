@@ -220,3 +220,19 @@ func BenchmarkThreadReferences(b *testing.B) {
 		References(append([]Item(nil), items...))
 	}
 }
+
+func BenchmarkSentDate(b *testing.B) {
+	const s = "Fri, 21 Nov 1997 09:55:06 -0600"
+	b.Run("quick", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			SentUnix(s)
+		}
+	})
+	b.Run("any", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			SentDate(s)
+		}
+	})
+}
