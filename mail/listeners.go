@@ -2,6 +2,7 @@ package mail
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -295,6 +296,9 @@ func (ls *Listeners) Probe(set *model.Settings) error {
 			continue
 		}
 		l, err := net.Listen("tcp", addr)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return model.Invalid("port", "%s can't listen on %s: another program does; sudo ss -ltnp 'sport = :%d' names it", name, addr, port)
+		}
 		if err != nil {
 			return model.Invalid("port", "%s can't listen on %s: %v", name, addr, err)
 		}

@@ -24,7 +24,8 @@ type CheckLoginIn struct {
 
 // Checks of the system and its surroundings.
 var (
-	CheckAll   = op.New[op.None, []Finding]("check all", op.Spec{Summary: "check everything", Effect: op.Read, Local: true})
+	CheckAll = op.New[op.None, []Finding]("check all", op.Spec{Summary: "check everything", Effect: op.Read, Local: true,
+		Help: "Like every check it exits with status 1 when a finding is an error, so that cron and scripts learn of it."})
 	CheckDNS   = op.New[CheckDNSIn, []Finding]("check dns", op.Spec{Summary: "check domain, MX and address records", Effect: op.Read, Local: true})
 	CheckRDNS  = op.New[op.None, []Finding]("check rdns", op.Spec{Summary: "check reverse DNS", Effect: op.Read, Local: true})
 	CheckPorts = op.New[op.None, []Finding]("check ports", op.Spec{Summary: "check that the enabled ports answer, on this machine and at the public address", Effect: op.Read, Local: true,

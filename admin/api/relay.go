@@ -129,7 +129,7 @@ type RelayDomainIn struct {
 
 // CheckRelayDomainIn names a domain.
 type CheckRelayDomainIn struct {
-	Domain string `json:"domain" arg:"1" optional:"true" help:"relay domain; none: every one"`
+	Domain string `json:"domain" arg:"1" optional:"true" complete:"relaydomain" help:"relay domain; none: every one"`
 }
 
 // PostmasterOut is who gets system mail besides the administrators.

@@ -100,7 +100,7 @@ type ConfigRow struct {
 
 // ConfigShowIn names a section or part of a key.
 type ConfigShowIn struct {
-	Prefix string `json:"prefix" arg:"1" optional:"true" help:"section or part of a key, such as queue"`
+	Prefix string `json:"prefix" arg:"1" optional:"true" complete:"setting" help:"section or part of a key, such as queue"`
 }
 
 // ConfigGetIn names a setting.
@@ -115,7 +115,7 @@ type ConfigValue struct {
 
 // ConfigSetIn sets values, all of them or none.
 type ConfigSetIn struct {
-	Values []string `json:"values" arg:"1..." help:"KEY=VALUE"`
+	Values []string `json:"values" arg:"1..." complete:"assignment" help:"KEY=VALUE"`
 }
 
 // ConfigText is settings as text: KEY = VALUE lines.

@@ -21,7 +21,7 @@ type TokenAddIn struct {
 
 // TokenIn names a token.
 type TokenIn struct {
-	Name string `json:"name" arg:"1" help:"name of the token"`
+	Name string `json:"name" arg:"1" complete:"token" help:"name of the token"`
 }
 
 // Login tokens.

@@ -118,9 +118,8 @@ func HashToken(token string) []byte {
 
 // Denied is the refusal of a call by who may not make it.
 func Denied(a Actor, o op.Any) *op.Error {
-	e := op.Errorf(op.Forbidden, "%s may not %s: that takes the role %s", a.Name, o.Name(), o.Spec().Role)
-	if a.How == "socket" {
-		e.Remedy = "sudo mpctl " + o.Name() + " …"
+	if a.How == "socket" && o.Spec().Role == op.RoleAdmin {
+		return op.Errorf(op.Forbidden, "user %s of this machine may not use mpctl %s: root and the group %s may", a.Name, o.Name(), Group).With("sudo mpctl " + o.Name() + " …")
 	}
-	return e
+	return op.Errorf(op.Forbidden, "%s may not use mpctl %s: that takes the role %s", a.Name, o.Name(), o.Spec().Role)
 }

@@ -126,8 +126,16 @@ func (c *Client) do(ctx context.Context, path string, body []byte, dryRun bool) 
 }
 
 func (c *Client) unreachable(err error) error {
+	var untrusted *tls.CertificateVerificationError
+	if errors.As(err, &untrusted) {
+		return op.Errorf(op.Unreachable, "the certificate of %s can't be trusted: %v", c.o.Server, rootCause(err)).
+			With("mpctl --server NAME:PORT --ca FILE …: a name in its certificate, and a file with that certificate or its authority's")
+	}
 	if c.o.Server != "" {
 		return op.Errorf(op.Unreachable, "the daemon at %s does not answer: %v", c.o.Server, rootCause(err))
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return op.Errorf(op.Forbidden, "you may not open the daemon's socket %s: permission denied", c.o.Socket).With("sudo mpctl …")
 	}
 	e := op.Errorf(op.Unreachable, "the daemon does not answer at %s: %v", c.o.Socket, rootCause(err))
 	return e.With("systemctl status mailplusd; or mpctl --socket PATH …")

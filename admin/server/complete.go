@@ -51,6 +51,17 @@ func (s *Server) complete(_ context.Context, _ *Call, in *api.CompleteIn) (out a
 		for _, k := range model.SettingKeys() {
 			all = append(all, k.Name)
 		}
+	case "assignment":
+		for _, k := range model.SettingKeys() {
+			all = append(all, k.Name+"=")
+		}
+	case "token":
+		for t, err := range state.Tokens.All(s.mail.State, "") {
+			if err != nil {
+				return out, err
+			}
+			all = append(all, t.Name)
+		}
 	case "mailbox":
 		if len(in.Words) > 0 {
 			boxes, err := s.boxesOf(in.Words[0], "")

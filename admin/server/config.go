@@ -43,7 +43,11 @@ func (s *Server) configShow(_ context.Context, _ *Call, in *api.ConfigShowIn) ([
 func (s *Server) configGet(_ context.Context, _ *Call, in *api.ConfigGetIn) (api.ConfigValue, error) {
 	k, err := model.FindSetting(in.Key)
 	if err != nil {
-		return api.ConfigValue{}, op.Errorf(op.NotFound, "there is no setting %q", in.Key).With("mpctl config show")
+		e := op.Errorf(op.NotFound, "there is no setting %q", in.Key).With("mpctl config show")
+		if near := nearSetting(in.Key); near != "" {
+			e.Remedy = "mpctl config get " + near
+		}
+		return api.ConfigValue{}, e
 	}
 	return api.ConfigValue{Value: configRow(s.mail.State.Current(), k).Value + "\n"}, nil
 }
@@ -88,6 +92,15 @@ func (s *Server) changeSettingsIn(ctx context.Context, c *Call, fn func(*state.T
 	return diff, err
 }
 
+// nearSetting is the setting that an unknown one was most likely meant to be, or "".
+func nearSetting(name string) string {
+	var all []string
+	for _, k := range model.SettingKeys() {
+		all = append(all, k.Name)
+	}
+	return op.Nearest(name, all)
+}
+
 func portList(set *model.Settings) (out []string) {
 	for name, port := range set.Services.Ports() {
 		out = append(out, fmt.Sprint(name, port))
@@ -107,7 +120,11 @@ func (s *Server) configSet(ctx context.Context, c *Call, in *api.ConfigSetIn) ([
 			}
 			k, err := model.FindSetting(strings.TrimSpace(name))
 			if err != nil {
-				return err
+				e := op.AsUsage(err)
+				if near := nearSetting(strings.TrimSpace(name)); near != "" {
+					return op.Errorf(op.Usage, "%v", e).With("mpctl config set " + near + "=" + value)
+				}
+				return e
 			}
 			if k.ReadOnly {
 				return refused(k.Name+" is set by the system only", "")

@@ -133,6 +133,13 @@ func (s *Server) generalSet(ctx context.Context, c *Call, in *api.GeneralSetIn) 
 		out = general(set)
 		return nil
 	})
+	if err == nil && in.Hostname != nil && !c.DryRun { // a name that DNS does not know is a warning (R7.02)
+		ctx, cancel := context.WithTimeout(ctx, setUpDNS)
+		defer cancel()
+		f := findings{}
+		s.hostDNS(ctx, &f)
+		s.warnOf(c, f)
+	}
 	return out, err
 }
 

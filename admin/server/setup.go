@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"mailplusd/admin/api"
 	"mailplusd/admin/op"
 	"mailplusd/mail/certs"
+	"mailplusd/mail/directory"
 	"mailplusd/mail/directory/ldap"
 	"mailplusd/mail/model"
 	"mailplusd/mail/state"
@@ -176,9 +178,19 @@ func writable(dir string) error {
 	return os.Remove(f.Name())
 }
 
-func (s *Server) setupShow(context.Context, *Call, *op.None) (api.SetupShowOut, error) {
-	set := s.mail.State.Current()
-	return s.setupOut(set, ""), nil
+func (s *Server) setupShow(context.Context, *Call, *op.None) (out api.SetupShowOut, err error) {
+	pic, err := directory.Draw(s.mail.State, time.Now())
+	if err != nil {
+		return out, err
+	}
+	var admins []string
+	for _, a := range pic.Users {
+		if pic.IsAdmin(a) {
+			admins = append(admins, a.Name)
+		}
+	}
+	slices.Sort(admins)
+	return s.setupOut(s.mail.State.Current(), strings.Join(admins, ", ")), nil
 }
 
 func (s *Server) setupOut(set *model.Settings, admin string) api.SetupShowOut {
@@ -296,10 +308,15 @@ func (s *Server) warnDNS(ctx context.Context, c *Call, set *model.Settings) {
 	f := findings{}
 	s.hostDNS(ctx, &f)
 	s.dnsOf(ctx, &f, set.System.Domain)
+	s.warnOf(c, f)
+	c.Warn("publish the DNS records (mpctl domain dns-records %s), then mpctl check all", set.System.Domain)
+}
+
+// warnOf warns of what DNS says otherwise.
+func (s *Server) warnOf(c *Call, f findings) {
 	for _, w := range f {
 		if w.Level != "ok" {
 			c.Warn("DNS: %s: %s", w.Subject, w.Message)
 		}
 	}
-	c.Warn("publish the DNS records (mpctl domain dns-records %s), then mpctl check all", set.System.Domain)
 }

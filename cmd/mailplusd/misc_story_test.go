@@ -142,6 +142,7 @@ func TestStoryAdministration(t *testing.T) {
 	d.ok("login", "lock", "clear", "bob")
 	d.has("can use mail", "check", "login", "bob", "--password-file", d.file("pw", devPassword))
 	d.has("wrong", "check", "login", "bob", "--password-file", d.file("pw2", "nonsense"))
+	d.fails(1, "has found", "check", "login", "bob", "--password-file", d.file("pw2", "nonsense"))
 	d.ok("account", "deactivate", "bob")
 	d.has("not activated", "check", "login", "bob")
 	d.ok("user", "disable", "bob")

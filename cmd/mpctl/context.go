@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"time"
 
@@ -153,7 +154,7 @@ func registerEnum(c *cobra.Command, flag string, values []string) {
 	})
 }
 
-// complete asks the daemon for the real values of a word.
+// complete gives the real values of a word: names that the daemon knows, one of a set, or files.
 func (in *input) complete(g *globals) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return func(_ *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		var f *op.Field
@@ -162,23 +163,56 @@ func (in *input) complete(g *globals) func(*cobra.Command, []string, string) ([]
 				f = x
 			}
 		}
-		if f == nil || f.Complete == "" {
+		switch {
+		case f == nil:
 			return nil, cobra.ShellCompDirectiveNoFileComp
+		case f.File != "":
+			return nil, cobra.ShellCompDirectiveDefault
+		case len(f.Enum) > 0:
+			return f.Enum, cobra.ShellCompDirectiveNoFileComp
 		}
-		c, err := g.connect()
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		r, err := c.Call(ctx, "/v1/complete", map[string]any{"kind": f.Complete, "prefix": prefix, "words": args}, false)
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
-		var out struct {
-			Values []string `json:"values"`
-		}
-		json.Unmarshal(r.Result, &out)
-		return out.Values, cobra.ShellCompDirectiveNoFileComp
+		return g.values(f, args, prefix)
 	}
+}
+
+// completeFlags does the same for the values of flags; a flag that takes a file keeps the shell's own way.
+func (in *input) completeFlags(c *cobra.Command, g *globals) {
+	for i := range in.fields {
+		f := &in.fields[i]
+		switch {
+		case f.Flag == "" || len(f.Enum) > 0: // see addFlags
+		case kind(f.Type) == reflect.Bool:
+			registerEnum(c, f.Flag, []string{"on", "off"})
+		default:
+			c.RegisterFlagCompletionFunc(f.Flag, func(_ *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+				return g.values(f, args, prefix)
+			})
+		}
+	}
+}
+
+// values asks the daemon what a field may be.
+func (g *globals) values(f *op.Field, words []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	directive := cobra.ShellCompDirectiveNoFileComp
+	if f.Complete == "" {
+		return nil, directive
+	}
+	c, err := g.connect()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	r, err := c.Call(ctx, "/v1/complete", map[string]any{"kind": f.Complete, "prefix": prefix, "words": words}, false)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var out struct {
+		Values []string `json:"values"`
+	}
+	json.Unmarshal(r.Result, &out)
+	if f.Complete == "assignment" {
+		directive |= cobra.ShellCompDirectiveNoSpace // the value is still to be typed
+	}
+	return out.Values, directive
 }

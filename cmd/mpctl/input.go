@@ -80,9 +80,15 @@ func (in *input) checkArgs(args []string) error {
 		return nil
 	}
 	if len(args) < need {
+		if in.bulk != nil {
+			return fail("%s needs%s, or --file with many", in.op.Name(), strings.NewReplacer("[", "", "]", "").Replace(in.usage()))
+		}
 		return fail("%s needs%s", in.op.Name(), in.usage())
 	}
 	if len(args) > most && !rest {
+		if most == 0 {
+			return fail("%q is too much: %s takes no word", args[0], in.op.Name())
+		}
 		return fail("%q is too much: %s takes%s", args[most], in.op.Name(), in.usage())
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -57,6 +58,9 @@ func (g *globals) connect() (*client.Client, error) {
 func invoke(cmd *cobra.Command, g *globals, o op.Any, in *input, args []string) error {
 	if !validOutput(g.output) {
 		return fail("-o %s is not one of %s", g.output, strings.Join(outputs, ", "))
+	}
+	if err := g.useFilter(o); err != nil {
+		return err
 	}
 	c, err := g.connect()
 	if err != nil {
@@ -119,7 +123,31 @@ func invoke(cmd *cobra.Command, g *globals, o op.Any, in *input, args []string) 
 			return perr
 		}
 	}
+	if err == nil && strings.HasPrefix(o.Name(), "check ") {
+		return verdict(o, r.Result)
+	}
 	return err
+}
+
+// verdict makes a check that has found an error fail, so that a script or cron learns of it.
+func verdict(o op.Any, raw json.RawMessage) error {
+	var list []api.Finding
+	if json.Unmarshal(raw, &list) != nil {
+		return nil
+	}
+	n := 0
+	for _, f := range list {
+		if f.Level == "error" {
+			n++
+		}
+	}
+	switch n {
+	case 0:
+		return nil
+	case 1:
+		return op.Errorf(op.Failed, "%s has found an error", o.Name())
+	}
+	return op.Errorf(op.Failed, "%s has found %d errors", o.Name(), n)
 }
 
 // tolerate turns "exists already" and "no such thing" into success when asked to.
@@ -256,9 +284,12 @@ func ask(question, want string) error {
 
 func (g *globals) stream(ctx context.Context, c *client.Client, o op.Any, values any) error {
 	first := true
-	return c.Stream(ctx, op.Path(o), values, g.dryRun, func(row json.RawMessage) error {
+	return c.Stream(ctx, op.Path(o), values, g.dryRun, func(raw json.RawMessage) error {
+		if g.keep != nil && !g.keep(row{raw: raw}) {
+			return nil
+		}
 		defer func() { first = false }()
-		return g.printRow(o, row, first)
+		return g.printRow(o, raw, first)
 	})
 }
 
@@ -378,6 +409,7 @@ func names(fields map[string]op.Field) []string {
 	for n := range fields {
 		out = append(out, n)
 	}
+	slices.Sort(out)
 	return out
 }
 

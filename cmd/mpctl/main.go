@@ -4,7 +4,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -25,15 +24,16 @@ func main() {
 func run(ctx context.Context, args []string) int {
 	g := &globals{line: commandLine(args)}
 	root := tree(g, api.All)
-	root.SetArgs(joinSwitches(args))
-	err := root.ExecuteContext(ctx)
+	args = joinSwitches(args)
+	root.SetArgs(args)
+	err := g.unknownVerb(root, args)
+	if err == nil {
+		err = root.ExecuteContext(ctx)
+	}
 	if err == nil {
 		return 0
 	}
-	var e *op.Error
-	if !errors.As(err, &e) {
-		e = op.Errorf(op.Usage, "%v", err)
-	}
+	e := g.ofCobra(root, err)
 	g.printError(e)
 	return e.Exit()
 }
@@ -52,6 +52,11 @@ func commandLine(args []string) string {
 
 // printError writes an error to standard error: as JSON when the output is JSON.
 func (g *globals) printError(e *op.Error) {
+	if e.Remedy != "" {
+		told := *e
+		told.Remedy = g.typed(e.Remedy)
+		e = &told
+	}
 	if g.output == "json" || g.output == "jsonl" {
 		json.NewEncoder(os.Stderr).Encode(map[string]any{"error": e, "exit": e.Exit()})
 		return

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"unicode/utf8"
@@ -43,22 +44,12 @@ func (g *globals) printTo(w io.Writer, o op.Any, raw json.RawMessage) error {
 		_, err := io.WriteString(w, text)
 		return err
 	}
-	if view := views[o.Name()]; view != nil && (g.output == "table" || g.output == "wide") {
+	if view := views[o.Name()]; view != nil && g.filter == "" && (g.output == "table" || g.output == "wide") {
 		return view(w, raw, g.output == "wide")
 	}
 	rows, cols, list := rowsOf(o, raw)
 	if g.filter != "" {
-		keep, err := parseFilter(g.filter)
-		if err != nil {
-			return err
-		}
-		kept := rows[:0]
-		for _, r := range rows {
-			if keep(r) {
-				kept = append(kept, r)
-			}
-		}
-		rows = kept
+		rows = slices.DeleteFunc(rows, func(r row) bool { return !g.keep(r) })
 		if list {
 			raw, _ = json.Marshal(objects(rows))
 		}
@@ -330,64 +321,4 @@ func (g *globals) style(colour string) lipgloss.Style {
 		return lipgloss.NewStyle()
 	}
 	return lipgloss.NewStyle().Foreground(lipgloss.Color(colour))
-}
-
-// parseFilter reads `field=value and other~part`.
-func parseFilter(expr string) (func(row) bool, error) {
-	type cond struct{ field, op, value string }
-	var conds []cond
-	for _, part := range strings.Split(expr, " and ") {
-		part = strings.TrimSpace(part)
-		i := strings.IndexAny(part, "=!~<>")
-		if i <= 0 {
-			return nil, fail("filter %q: write field=value, field!=value, field~part, field>n or field<n", part)
-		}
-		c := cond{field: strings.TrimSpace(part[:i]), op: part[i : i+1]}
-		rest := part[i+1:]
-		if c.op == "!" {
-			if !strings.HasPrefix(rest, "=") {
-				return nil, fail("filter %q: after ! comes =", part)
-			}
-			rest = rest[1:]
-		}
-		c.value = strings.TrimSpace(rest)
-		conds = append(conds, c)
-	}
-	return func(r row) bool {
-		for _, c := range conds {
-			text := r.text(c.field)
-			var ok bool
-			switch c.op {
-			case "=":
-				ok = strings.EqualFold(text, c.value)
-			case "!":
-				ok = !strings.EqualFold(text, c.value)
-			case "~":
-				ok = strings.Contains(strings.ToLower(text), strings.ToLower(c.value))
-			default:
-				ok = compare(text, c.value) == map[string]int{"<": -1, ">": 1}[c.op]
-			}
-			if !ok {
-				return false
-			}
-		}
-		return true
-	}, nil
-}
-
-// compare orders numbers as numbers and everything else as text.
-func compare(a, b string) int {
-	var x, y float64
-	if _, err := fmt.Sscan(a, &x); err == nil {
-		if _, err := fmt.Sscan(b, &y); err == nil {
-			switch {
-			case x < y:
-				return -1
-			case x > y:
-				return 1
-			}
-			return 0
-		}
-	}
-	return strings.Compare(a, b)
 }

@@ -17,6 +17,7 @@ type globals struct {
 	clientCert, clientKey, codeFile                 string
 	context                                         string
 	output, filter                                  string
+	keep                                            func(row) bool // what filter says
 	dryRun, yes, noWait                             bool
 	confirm                                         string
 	line                                            string // what was typed
@@ -35,6 +36,7 @@ func tree(g *globals, ops []op.Any) *cobra.Command {
 		Long:              "mpctl does every administrative act of mailplusd: noun, perhaps a second noun, verb.\n" + exitHelp,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 	}
+	root.SetFlagErrorFunc(g.badFlag)
 	pf := root.PersistentFlags()
 	pf.StringVar(&g.socket, "socket", "", "admin socket (default $MPCTL_SOCKET, or "+client.DefaultSocket+")")
 	pf.StringVar(&g.server, "server", "", "HOST:PORT of the daemon's TLS listener instead of the socket")
@@ -106,6 +108,7 @@ func command(g *globals, o op.Any, verb string) *cobra.Command {
 		Long: strings.TrimSpace(strings.ToUpper(spec.Summary[:1])+spec.Summary[1:]+".\n\n"+spec.Help) + "\n" + exitHelp,
 	}
 	in.addFlags(c)
+	in.completeFlags(c, g)
 	if spec.Job {
 		c.Flags().BoolVar(&g.noWait, "no-wait", false, "start the job and go; mpctl job wait shows the rest")
 	}

@@ -52,7 +52,7 @@ func viewStatus(w io.Writer, raw json.RawMessage, _ bool) error {
 	if !s.Healthy {
 		health = "needs attention"
 	}
-	fmt.Fprintf(w, "%s on node %s: %s, up %s\n", s.Hostname, s.Node, health, s.Uptime)
+	fmt.Fprintf(w, "%s: %s, up %s\n", strings.TrimPrefix(s.Hostname+" on node "+s.Node, " on "), health, s.Uptime)
 	for _, a := range s.Alerts {
 		fmt.Fprintln(w, "  !", a)
 	}
