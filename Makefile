@@ -97,6 +97,15 @@ install: build
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 0644 docs/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -D -m 0644 packaging/mailplusd.8 $(DESTDIR)$(PREFIX)/share/man/man8/mailplusd.8
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(BIN)/mpctl completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/mpctl
+	chmod 0644 $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mpctl
+	$(BIN)/mpctl completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_mpctl
+	chmod 0644 $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_mpctl
+	$(BIN)/mpctl completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/mpctl.fish
+	chmod 0644 $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/mpctl.fish
+	install -D -m 0644 packaging/mailplusd.sysusers $(DESTDIR)/usr/lib/sysusers.d/mailplusd.conf
+	@[ -n "$(DESTDIR)" ] || echo "Installed. Next: systemd-sysusers && systemctl daemon-reload && systemctl enable --now mailplusd"
 
 deb: # builds stripped programs itself
 	packaging/deb.sh $(VERSION)

@@ -1,11 +1,15 @@
 #!/bin/sh
-# Builds dist/mailplusd_VERSION_ARCH.deb from bin/.
+# deb.sh VERSION [DIRECTORY]: builds mailplusd_VERSION_ARCH.deb in DIRECTORY (dist) with programs of its own.
 set -eu
+umask 022
 version=$1
+dist=${2:-dist}
 arch=$(dpkg --print-architecture)
-root=$(mktemp -d)
-trap 'rm -rf "$root"' EXIT
-make --no-print-directory install LDFLAGS="-s -w" DESTDIR="$root" PREFIX=/usr
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+root=$work/root
+mkdir "$root"
+make --no-print-directory install LDFLAGS="-s -w" BIN="$work/bin" DESTDIR="$root" PREFIX=/usr
 rm -rf "$root/etc/mailplusd"
 install -D -m 0644 packaging/mailplusd.yaml "$root/etc/mailplusd/mailplusd.yaml"
 install -D -m 0644 README.md "$root/usr/share/doc/mailplusd/README.md"
@@ -24,8 +28,8 @@ Maintainer: mailplusd developers <mailplusd@example.org>
 Section: mail
 Priority: optional
 Depends: adduser
-Provides: mail-transport-agent, imap-server, pop3-server
-Conflicts: mail-transport-agent
+Suggests: msmtp-mta
+Provides: imap-server, pop3-server
 Description: mail server for a pair of machines
  SMTP, IMAP and POP3 with replicated state, and one command for every
  administrative act, mpctl.
@@ -35,8 +39,8 @@ cat >"$root/DEBIAN/postinst" <<'C'
 #!/bin/sh
 set -e
 if [ "$1" = configure ]; then
-	getent group mailplus >/dev/null || addgroup --system mailplus
-	getent passwd mailplus >/dev/null || adduser --system --ingroup mailplus --home /var/lib/mailplusd --no-create-home --disabled-login mailplus
+	getent group mailplus >/dev/null || addgroup --quiet --system mailplus
+	getent passwd mailplus >/dev/null || adduser --quiet --system --ingroup mailplus --home /var/lib/mailplusd --no-create-home --disabled-login mailplus
 	# What a purge has hidden is shown again; an administrator's "disable" stays.
 	deb-systemd-helper unmask mailplusd.service >/dev/null || true
 	if deb-systemd-helper --quiet was-enabled mailplusd.service; then
@@ -61,8 +65,10 @@ cat >"$root/DEBIAN/postrm" <<'C'
 set -e
 if [ "$1" = remove ] && [ -d /run/systemd/system ]; then systemctl --system daemon-reload >/dev/null || true; fi
 if [ "$1" = purge ] && command -v deb-systemd-helper >/dev/null; then deb-systemd-helper purge mailplusd.service >/dev/null || true; fi
-# /var/lib/mailplusd, the mail itself, is left to the administrator.
+if [ "$1" = purge ] && [ -d /var/lib/mailplusd ]; then
+	echo "mailplusd: all mail and settings stay in /var/lib/mailplusd; to lose them for ever: rm -r /var/lib/mailplusd"
+fi
 C
 chmod 0755 "$root/DEBIAN/postinst" "$root/DEBIAN/prerm" "$root/DEBIAN/postrm"
-mkdir -p dist
-dpkg-deb --root-owner-group --build "$root" "dist/mailplusd_${version}_${arch}.deb"
+mkdir -p "$dist"
+dpkg-deb --root-owner-group --build "$root" "$dist/mailplusd_${version}_${arch}.deb"

@@ -1,0 +1,3 @@
+// Package packaging holds what turns the programs into something that is installed, and the tests
+// that install it.
+package packaging
