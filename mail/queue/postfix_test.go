@@ -8,99 +8,163 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"mailplusd/mail/certs"
 	"mailplusd/mail/model"
 	"mailplusd/mail/remote"
 )
 
-// greylist is Debian's Postfix as a server that says "later" to everybody until it is told to relent.
-type greylist struct {
-	t    *testing.T
-	dir  string
-	port int
+// postfix is Debian's Postfix as the other server. Whoever is written to there has a mailbox.
+type postfix struct {
+	t     *testing.T
+	dir   string
+	ports map[string]int // of its services, by name
 }
 
-func startGreylist(t *testing.T) *greylist {
+// startPostfix runs Postfix until the test ends: a service for each name, with parameters of its own as
+// options of master.cf (-o name=value, or -o { name = value }). Files are in $dir/etc; what there is for
+// master.cf and main.cf comes behind what is there.
+func startPostfix(t *testing.T, services map[string]string, files map[string]string) *postfix {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("postfix takes root")
 	}
 	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin")
-	master, err := os.ReadFile("/usr/share/postfix/master.cf.dist")
+	raw, err := os.ReadFile("/usr/share/postfix/master.cf.dist")
 	if _, perr := exec.LookPath("postfix"); perr != nil || err != nil {
 		t.Skip("postfix is not installed")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	p := &postfix{t: t, ports: map[string]int{}}
+	master := regexp.MustCompile(`(?m)^smtp +inet.*$`).ReplaceAllString(string(raw), "")
+	master = regexp.MustCompile(`(?m)^(\S+ +(?:unix|fifo|pass) +\S+ +\S+ +)y `).ReplaceAllString(master, "${1}n ") // no files of its own in the queue's directory
+	var held []net.Listener                                                                                        // until each service has a port, so that none is given twice
+	for name, options := range services {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		held, p.ports[name] = append(held, l), l.Addr().(*net.TCPAddr).Port
+		master += fmt.Sprintf("127.0.0.1:%d inet n - n - - smtpd %s\n", p.ports[name], options)
+	}
+	for _, l := range held {
+		l.Close()
+	}
+	if p.dir, err = os.MkdirTemp("", "mpostfix"); err != nil { // its users must get in, which t.TempDir doesn't let them
 		t.Fatal(err)
 	}
-	g := &greylist{t: t, port: l.Addr().(*net.TCPAddr).Port}
-	l.Close()
-	if g.dir, err = os.MkdirTemp("", "mpostfix"); err != nil { // its users must get in, which t.TempDir doesn't let them
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(g.dir) })
-	for name, text := range map[string]string{
-		"etc/master.cf": regexp.MustCompile(`(?m)^smtp +inet`).ReplaceAllString(string(master), fmt.Sprintf("127.0.0.1:%d inet", g.port)),
-		"etc/main.cf": fmt.Sprintf(`compatibility_level = 3.6
-queue_directory = %[1]s/spool
-data_directory = %[1]s/data
-myhostname = mail.peer.test
-mydestination = peer.test
-local_recipient_maps =
-local_transport = discard:
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-smtpd_peername_lookup = no
-maillog_file = %[1]s/log
-maillog_file_prefixes = %[1]s
-alias_maps =
-`, g.dir),
-	} {
-		path := filepath.Join(g.dir, name)
+	t.Cleanup(func() { os.RemoveAll(p.dir) })
+	write := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(p.dir, "etc", name)
 		os.MkdirAll(filepath.Dir(path), 0o755)
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(path, []byte(strings.ReplaceAll(text+files[name], "$dir", p.dir)), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	os.Chmod(g.dir, 0o755)
-	for _, sub := range []string{"data", "spool"} {
-		os.MkdirAll(filepath.Join(g.dir, sub), 0o755)
+	write("master.cf", master)
+	write("main.cf", `compatibility_level = 3.6
+queue_directory = $dir/spool
+data_directory = $dir/data
+myhostname = mail.peer.test
+mydestination =
+virtual_mailbox_domains = static:all
+virtual_mailbox_base = $dir/mail
+virtual_mailbox_maps = static:all/
+virtual_uid_maps = static:65534
+virtual_gid_maps = static:65534
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+smtpd_peername_lookup = no
+smtpd_relay_restrictions =
+smtpd_recipient_restrictions = reject_unauth_destination
+smtpd_client_connection_count_limit = 0
+maillog_file = $dir/log
+maillog_file_prefixes = $dir
+alias_maps =
+alias_database =
+`)
+	for name := range files {
+		if name != "master.cf" && name != "main.cf" {
+			write(name, "")
+		}
 	}
-	if out, err := exec.Command("chown", "postfix", filepath.Join(g.dir, "data")).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	os.Chmod(p.dir, 0o755)
+	for sub, owner := range map[string]string{"data": "postfix", "spool": "root", "mail": "nobody"} {
+		os.MkdirAll(filepath.Join(p.dir, sub), 0o755)
+		p.run("chown", owner, filepath.Join(p.dir, sub))
 	}
-	g.set("smtpd_recipient_restrictions = check_recipient_access inline:{ { peer.test = 450 4.7.1 greylisted for a while } }, reject_unauth_destination")
-	g.run("postfix", "-c", g.dir+"/etc", "start")
-	t.Cleanup(func() { exec.Command("postfix", "-c", g.dir+"/etc", "stop").Run() })
-	return g
+	p.run("postfix", "-c", p.dir+"/etc", "start")
+	t.Cleanup(func() { exec.Command("postfix", "-c", p.dir+"/etc", "stop").Run() })
+	return p
 }
 
-func (g *greylist) run(name string, args ...string) {
-	g.t.Helper()
+func (p *postfix) log() string { b, _ := os.ReadFile(p.dir + "/log"); return string(b) }
+
+func (p *postfix) run(name string, args ...string) {
+	p.t.Helper()
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		log, _ := os.ReadFile(g.dir + "/log")
-		g.t.Fatalf("%s %v: %v\n%s\n%s", name, args, err, out, log)
+		p.t.Fatalf("%s %v: %v\n%s\n%s", name, args, err, out, p.log())
 	}
 }
 
-func (g *greylist) set(param string) {
-	g.t.Helper()
-	g.run("postconf", "-c", g.dir+"/etc", "-e", param)
+// has waits until n messages have come, of which none is on its way any more, and gives them by recipient.
+func (p *postfix) has(n int) map[string][]string {
+	p.t.Helper()
+	var files []string
+	until(p.t, fmt.Sprintf("Postfix has %d messages", n), func() bool {
+		files, _ = filepath.Glob(p.dir + "/mail/all/new/*")
+		return len(files) >= n
+	})
+	if sent := strings.Count(p.log(), "status=sent"); len(files) != n || sent > n {
+		p.t.Errorf("Postfix has %d messages and has delivered %d, want %d", len(files), sent, n)
+	}
+	got := map[string][]string{}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		to := regexp.MustCompile(`(?m)^Delivered-To: (.*)$`).FindSubmatch(b)
+		if to == nil {
+			p.t.Fatalf("to whom?\n%s", b)
+		}
+		got[string(to[1])] = append(got[string(to[1])], string(b))
+	}
+	return got
+}
+
+// keyPair gives a server's key and certificate, which signs itself.
+func keyPair(t *testing.T) (key, cert string) {
+	t.Helper()
+	c, err := certs.SelfSigned("mail.peer.test", []string{"mail.peer.test"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(c.KeyPEM), string(c.CertPEM)
+}
+
+func newClient(t *testing.T) *remote.Client {
+	c := &remote.Client{
+		Hello: func() string { return "mail.us.test" }, Port: func() int { return 25 }, UseTLS: func() bool { return true }, Resolvers: func() []string { return nil },
+	}
+	t.Cleanup(c.Close)
+	return c
 }
 
 // TestPostfixSaysLaterForHours: a real Postfix answers 450 for hours of the queue's clock. The attempts
 // get rarer, the sender is told once, in Postfix's words, and when Postfix relents it has the message once.
 func TestPostfixSaysLaterForHours(t *testing.T) {
 	// covers: I.28
-	g := startGreylist(t)
-	c := &remote.Client{Hello: func() string { return "mail.us.test" }, Port: func() int { return 25 }, UseTLS: func() bool { return true }, Resolvers: func() []string { return nil }}
-	t.Cleanup(c.Close)
+	p := startPostfix(t, map[string]string{"smtp": "-o { smtpd_recipient_restrictions = check_recipient_access inline:{ { peer.test = 450 4.7.1 greylisted for a while } }, reject_unauth_destination }", "open": ""}, nil)
+	var port atomic.Int32
+	port.Store(int32(p.ports["smtp"]))
+	c := newClient(t)
 	b := newBench(t, c, func(s *model.Settings) { s.Queue.DelayWarnHours = 4 })
 	b.q.Route = func(*model.QueueMessage, *model.QueueRcpt) *remote.Route {
-		return &remote.Route{Host: "127.0.0.1", Port: g.port}
+		return &remote.Route{Host: "127.0.0.1", Port: int(port.Load())}
 	}
 	b.add("me@us.test", model.QueueRcpt{Address: "ann@peer.test", ORcpt: "rfc822;first@us.test"})
 	b.run()
@@ -131,16 +195,9 @@ func TestPostfixSaysLaterForHours(t *testing.T) {
 			t.Errorf("the notice lacks %q:\n%s", want, list[0])
 		}
 	}
-	g.set("smtpd_recipient_restrictions = reject_unauth_destination")
-	g.run("postfix", "-c", g.dir+"/etc", "reload")
-	until(t, "delivered", func() bool { b.skip(time.Hour); return len(b.rows()) == 0 })
-	until(t, "Postfix has it", func() bool {
-		log, _ := os.ReadFile(g.dir + "/log")
-		return strings.Contains(string(log), "status=sent")
-	})
-	if log, _ := os.ReadFile(g.dir + "/log"); strings.Count(string(log), "status=sent") != 1 {
-		t.Errorf("not delivered once:\n%s", log)
-	}
+	port.Store(int32(p.ports["open"]))
+	b.drain()
+	p.has(1)
 	if list := notices(); len(list) != 1 {
 		t.Errorf("%d notices in the end", len(list))
 	}

@@ -104,8 +104,9 @@ func (t *transaction) finish(rep reply) {
 			t.results[i].DSN = t.s.offers("DSN")
 		}
 	}
-	if err != nil { // who was left out because of the others' number is told the same
-		t.wait, t.again = append(t.wait, t.again...), nil
+	if err != nil {
+		t.wait, t.again = append(t.wait, t.again...), nil // who was left out because of the others' number is told the same
+		t.s.dirty = true                                  // some keep the transaction open (RFC 3030 §2), and would refuse the next MAIL
 	}
 }
 
