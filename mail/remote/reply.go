@@ -126,18 +126,26 @@ func oneLine(s string) string {
 	return s
 }
 
+// lostError: the connection is of no use any more.
+type lostError struct {
+	words   string
+	timeout bool // nothing has come, though it is there
+}
+
+func (l *lostError) Error() string { return l.words }
+
 // lost says in words what has ended a connection.
 func lost(err error, while string) error {
 	var timeout net.Error
 	switch {
 	case errors.Is(err, errTooMuch), errors.Is(err, errNotSMTP):
-		return err
+		return fmt.Errorf("%w (%s)", err, while)
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return fmt.Errorf("the other server did not answer in time (%s)", while)
+		return &lostError{fmt.Sprintf("the other server did not answer in time (%s)", while), true}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("the other server closed the connection (%s)", while)
+		return &lostError{fmt.Sprintf("the other server closed the connection (%s)", while), false}
 	}
-	return fmt.Errorf("connection lost (%s): %w", while, cause(err))
+	return &lostError{fmt.Sprintf("connection lost (%s): %v", while, cause(err)), false}
 }
 
 func cause(err error) error {

@@ -180,7 +180,12 @@ func (s *session) greet(ctx context.Context, c *Client, g *guard) error {
 	if err := s.encrypt(ctx, c, g); err != nil {
 		return err
 	}
-	return s.ehlo(c.Hello())
+	err := s.ehlo(c.Hello())
+	var lost *lostError
+	if errors.As(err, &lost) && !lost.timeout { // with TLS 1.3 that is how the other side says that it wants no more of it
+		err = &tlsFailure{err}
+	}
+	return err
 }
 
 // encrypt does the handshake and holds the certificate against what is demanded. Where nothing is,
@@ -196,6 +201,7 @@ func (s *session) encrypt(ctx context.Context, c *Client, g *guard) error {
 			return wrong
 		},
 	}
+	s.conn.SetReadDeadline(time.Now().Add(tlsTime))
 	tc := tls.Client(s.conn, cfg)
 	ctx, cancel := context.WithTimeout(ctx, tlsTime)
 	defer cancel()
