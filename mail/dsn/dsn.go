@@ -181,8 +181,11 @@ func (r *Report) programs(b *strings.Builder) {
 		if host, _, ok := strings.Cut(x.Remote, " "); ok {
 			fmt.Fprintf(b, "Remote-MTA: dns; %s\r\n", words(host))
 		}
-		if x.Code > 0 {
+		switch first, _, _ := strings.Cut(x.Reason, " "); {
+		case x.Code > 0 && isCode(first):
 			fmt.Fprintf(b, "Diagnostic-Code: smtp; %s\r\n", words(x.Reason))
+		case r.Kind == Failed || r.Kind == Delayed: // our words
+			fmt.Fprintf(b, "Diagnostic-Code: x-mailplusd; %s\r\n", words(x.Reason))
 		}
 		fmt.Fprintf(b, "Last-Attempt-Date: %s\r\n", x.At.Format(time.RFC1123Z))
 		if !x.Until.IsZero() {
@@ -232,13 +235,38 @@ func isASCII[T string | []byte](s T) bool {
 	return true
 }
 
-// status takes the enhanced code out of the other server's words (RFC 3463), or makes one.
+// status takes the enhanced code out of the other server's words (RFC 3463), where it stands behind the
+// reply's code, or out of ours, where it is first; or makes one. Elsewhere it is part of an address or a version.
 func status(k Kind, reason string) string {
+	before := ""
 	for _, w := range strings.Fields(reason) {
-		var c, s, d int
-		if n, _ := fmt.Sscanf(w, "%d.%d.%d", &c, &s, &d); n == 3 && c >= 2 && c <= 5 {
-			return fmt.Sprintf("%d.%d.%d", c, s, d)
+		if isStatus(w) && (before == "" || isCode(before) || strings.HasSuffix(before, ":")) {
+			if isCode(before) {
+				w = before[:1] + w[1:] // where they disagree, what the client has gone by
+			}
+			return w
 		}
+		before = w
 	}
 	return map[Kind]string{Failed: "5.0.0", Delayed: "4.0.0", Relayed: "2.0.0", Delivered: "2.0.0"}[k]
+}
+
+// isCode tells whether a word is a reply code that has a class in RFC 3463.
+func isCode(w string) bool {
+	return len(w) == 3 && strings.IndexByte("245", w[0]) >= 0 && digits(w[1:])
+}
+
+func isStatus(w string) bool {
+	f := strings.Split(w, ".")
+	return len(f) == 3 && len(f[0]) == 1 && strings.Contains("245", f[0]) && digits(f[1]) && digits(f[2])
+}
+
+// digits tells whether a text is a number of at most three digits.
+func digits(s string) bool {
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return len(s) > 0 && len(s) <= 3
 }

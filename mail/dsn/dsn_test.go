@@ -6,6 +6,7 @@ import (
 	"mime"
 	"mime/multipart"
 	"net/mail"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -119,6 +120,50 @@ func TestAnything(t *testing.T) {
 		}
 		if n := strings.Count("\r\n"+texts[1], "\r\nStatus: "); n != len(list) {
 			t.Fatalf("%d statuses for %d recipients\n%q", n, len(list), texts[1])
+		}
+	})
+}
+
+// TestStatus: the enhanced code is that of the reply, and nothing that only looks like one.
+func TestStatus(t *testing.T) {
+	for reason, want := range map[string]string{
+		"550 5.1.1 who?": "5.1.1", "550 who?": "5.0.0", "550 mail from 5.6.7.8 is not wanted": "5.0.0", "550 5.6.7.8 is not wanted": "5.0.0", "554 spam filter 4.0.1 says no": "5.0.0",
+		"5.1.10 the domain accepts no mail (null MX)": "5.1.10", "550 4.7.1 for good": "5.7.1", "550 5.1.1234 x": "5.0.0", "550 5.1.": "5.0.0", "550 6.1.1 x": "5.0.0",
+		"not delivered within 120h0m0s; the last answer was: 450 4.2.0 try again": "4.2.0", "not tried, x.test is down: 421 4.3.2 going down": "4.3.2", "": "5.0.0",
+	} {
+		if got := status(Failed, reason); got != want {
+			t.Errorf("%q: %s, want %s", reason, got, want)
+		}
+	}
+}
+
+// TestDiagnostic: only what a server has said is called its reply (RFC 3464 §2.3.6).
+func TestDiagnostic(t *testing.T) {
+	for _, x := range []struct {
+		code          int
+		reason, words string
+	}{
+		{550, "550 5.1.1 who?", "\r\nStatus: 5.1.1\r\nDiagnostic-Code: smtp; 550 5.1.1 who?\r\n"},
+		{556, "5.1.10 the domain accepts no mail (null MX)", "\r\nStatus: 5.1.10\r\nDiagnostic-Code: x-mailplusd; 5.1.10 the domain accepts no mail (null MX)\r\n"},
+		{0, "connection refused", "\r\nStatus: 5.0.0\r\nDiagnostic-Code: x-mailplusd; connection refused\r\n"},
+	} {
+		r := Report{Kind: Failed, Hostname: "mail.test", To: "me@b.test", Arrived: epoch, Now: epoch, Rcpts: []Rcpt{{Address: "a@b.test", Code: x.code, Reason: x.reason}}}
+		if _, texts, _ := parts(t, r.Build()); !strings.Contains(texts[1], x.words) {
+			t.Errorf("%q is not in\n%s", x.words, texts[1])
+		}
+	}
+}
+
+// FuzzStatus: whatever a server says, the status has the form of RFC 3463.
+func FuzzStatus(f *testing.F) {
+	f.Add("550 5.1.1 who?")
+	f.Add("x: 4.2.0")
+	form := regexp.MustCompile(`^[245]\.[0-9]{1,3}\.[0-9]{1,3}$`)
+	f.Fuzz(func(t *testing.T, reason string) {
+		for _, k := range []Kind{Failed, Delayed, Relayed, Delivered} {
+			if s := status(k, reason); !form.MatchString(s) {
+				t.Errorf("%q: %q", reason, s)
+			}
 		}
 	})
 }

@@ -248,8 +248,8 @@ func outcome(n uint32, err error, s *session) Result {
 			r.Outcome = model.OutcomeFailed
 		}
 	case errors.As(err, &p):
-		r.Outcome, r.Code = model.OutcomeFailed, p.code
+		r.Outcome, r.Code, r.Reason = model.OutcomeFailed, p.code, p.status+" "
 	}
-	r.Reason = oneLine(err.Error())
+	r.Reason += oneLine(err.Error())
 	return r
 }

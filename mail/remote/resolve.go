@@ -43,8 +43,9 @@ type answer struct {
 
 // permanent marks an error that trying again won't mend.
 type permanent struct {
-	code int
-	err  error
+	code   int
+	status string // RFC 3463
+	err    error
 }
 
 func (p *permanent) Error() string { return p.err.Error() }
@@ -107,7 +108,7 @@ func (c *Client) walk(ctx context.Context, name string, levels [][]string, port 
 		}
 		if slices.ContainsFunc(list, c.mine) {
 			if found == 0 {
-				yield(target{}, &permanent{554, fmt.Errorf("mail for %s loops back to this server; check its MX, or add it with mpctl domain add", name)})
+				yield(target{}, &permanent{554, "5.4.6", fmt.Errorf("mail for %s loops back to this server; check its MX, or add it with mpctl domain add", name)})
 			}
 			return
 		}
@@ -121,7 +122,7 @@ func (c *Client) walk(ctx context.Context, name string, levels [][]string, port 
 	switch {
 	case found > 0:
 	case last == nil || errors.As(last, &gone):
-		yield(target{}, &permanent{550, fmt.Errorf("the mail servers of %s have no address", name)})
+		yield(target{}, &permanent{550, "5.4.4", fmt.Errorf("the mail servers of %s have no address", name)})
 	default:
 		yield(target{}, last)
 	}
@@ -144,7 +145,7 @@ func literal(name string) (ip netip.Addr, ok bool, err error) {
 		return ip, true, nil
 	}
 	if bracket {
-		return ip, true, &permanent{553, fmt.Errorf("bad address literal %s", name)}
+		return ip, true, &permanent{553, "5.1.3", fmt.Errorf("bad address literal %s", name)}
 	}
 	return ip, false, nil
 }
@@ -156,7 +157,7 @@ func ascii(domain string) (string, error) {
 	}
 	a, err := idna.Lookup.ToASCII(domain)
 	if err != nil {
-		return "", &permanent{553, fmt.Errorf("the domain %s is not valid: %v", domain, err)}
+		return "", &permanent{553, "5.1.2", fmt.Errorf("the domain %s is not valid: %v", domain, err)}
 	}
 	return a, nil
 }
@@ -183,7 +184,7 @@ func (c *Client) mx(ctx context.Context, domain string) (levels [][]string, secu
 		host := lowerHost(m.Mx)
 		if host == "" {
 			if len(list) == 1 {
-				return nil, false, &permanent{556, errNullMX} // RFC 7505
+				return nil, false, &permanent{556, "5.1.10", errNullMX} // RFC 7505
 			}
 			continue // null among others means nothing
 		}
@@ -262,7 +263,7 @@ func (c *Client) ask(ctx context.Context, name string, kind uint16) (answer, err
 		case err != nil:
 			last = fmt.Errorf("DNS server %s does not answer for %s: %w", s, name, cause(err))
 		case resp.Rcode == dns.RcodeNameError:
-			return answer{}, &permanent{550, fmt.Errorf("the domain %s does not exist", name)}
+			return answer{}, &permanent{550, "5.1.2", fmt.Errorf("the domain %s does not exist", name)}
 		case resp.Rcode != dns.RcodeSuccess:
 			last = fmt.Errorf("DNS server %s answers %s for %s", s, dns.RcodeToString[resp.Rcode], name)
 		default:

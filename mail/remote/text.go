@@ -32,14 +32,14 @@ func openText(j *Job, eightBit, asciiHeader bool) (*text, error) {
 		return nil, unreadable(err)
 	}
 	if facts.Header8Bit && (asciiHeader || !eightBit) {
-		return nil, &permanent{554, fmt.Errorf("5.6.7 the message's header is not ASCII, and the other server takes only ASCII")}
+		return nil, &permanent{554, "5.6.7", fmt.Errorf("the message's header is not ASCII, and the other server takes only ASCII")}
 	}
 	if eightBit || !facts.Body8Bit {
 		return plain(j)
 	}
 	r, err := sevenbit.Convert(j.Open, facts)
 	if err != nil {
-		return nil, &permanent{554, fmt.Errorf("5.6.3 the message has 8-bit text, the other server takes only 7 bits, and %w", err)}
+		return nil, &permanent{554, "5.6.3", fmt.Errorf("the message has 8-bit text, the other server takes only 7 bits, and %w", err)}
 	}
 	return &text{ReadCloser: r, converted: true}, nil
 }

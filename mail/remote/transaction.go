@@ -229,7 +229,7 @@ func (t *transaction) exchange(steps []step) error {
 func (t *transaction) prepare() (string, error) {
 	s, j := t.s, t.j
 	if limit := s.maxSize(); limit > 0 && j.Size > limit {
-		return "", &permanent{552, fmt.Errorf("the message has %d octets, %s takes %d at most", j.Size, s.host, limit)}
+		return "", &permanent{552, "5.3.4", fmt.Errorf("the message has %d octets, %s takes %d at most", j.Size, s.host, limit)}
 	}
 	foreign := j.UTF8 || !isASCII(j.From)
 	for _, i := range t.list {
@@ -304,14 +304,14 @@ func codePoints(s string) string {
 // written in ASCII, a local part can't (RFC 6531 §3.2).
 func (t *transaction) address(a string) (string, error) {
 	if strings.ContainsAny(a, "<>\r\n\x00") {
-		return "", &permanent{553, fmt.Errorf("%q is no address", a)}
+		return "", &permanent{553, "5.1.3", fmt.Errorf("%q is no address", a)}
 	}
 	if t.utf8 || isASCII(a) {
 		return a, nil
 	}
 	at := strings.LastIndexByte(a, '@')
 	if at < 0 || !isASCII(a[:at]) {
-		return "", &permanent{553, fmt.Errorf("the address %s needs SMTPUTF8, which %s does not offer", a, t.s.host)}
+		return "", &permanent{553, "5.6.7", fmt.Errorf("the address %s needs SMTPUTF8, which %s does not offer", a, t.s.host)}
 	}
 	domain, err := ascii(a[at+1:])
 	return a[:at+1] + domain, err
