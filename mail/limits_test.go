@@ -334,3 +334,36 @@ func TestSizes(t *testing.T) {
 		t.Errorf("%d octets", e.MaxSize())
 	}
 }
+
+// TestNoticeOfHeldForward: whose forward the state machine refuses keeps the mail, and who has asked for it
+// hears that it is in the mailbox, as if that had been known from the start.
+func TestNoticeOfHeldForward(t *testing.T) {
+	s := newSending(t)
+	s.forward("bob", false, "x@far.test")
+	s.policy(func(p *model.Policy) { p.DailyCount = "1" }, "bob")
+	asks := func() *flow.Envelope {
+		e := fromOutside(s.envelope("bob@example.test"))
+		e.Rcpts[0].Notify = "SUCCESS"
+		return e
+	}
+	if err := s.commit(asks()); err != nil {
+		t.Fatal(err)
+	}
+	s.wants("alice 0/0 has 0, bob 1/100 has 0, carol 0/0 has 0, 1 queued") // passed on, and with it what was asked for
+	e := asks()
+	e.Usage = func(model.AccountID) (model.Usage, error) { return model.Usage{}, nil } // this node doesn't know yet
+	if err := s.commit(e); err != nil {
+		t.Fatal(err)
+	}
+	s.wants("alice 0/0 has 0, bob 1/100 has 1, carol 0/0 has 0, 2 queued")
+	told := 0
+	err := s.st.QueueScan(0, func(q *model.QueueMessage, list []model.QueueRcpt) bool {
+		if q.From == "" && len(list) == 1 && list[0].Address == "x@outside.test" {
+			told++
+		}
+		return true
+	})
+	if err != nil || told != 1 {
+		t.Errorf("%d notifications to the sender, want 1 %v", told, err)
+	}
+}

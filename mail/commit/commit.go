@@ -44,7 +44,7 @@ func (c *Committer) Commit(ctx context.Context, e *flow.Envelope, sp *segment.Sp
 		return state.Delivered{}, fmt.Errorf("%w: %s", store.ErrUnavailable, v)
 	}
 	plan := MakePlan(e, use)
-	notice := c.notice(ctx, e, sp)
+	header := c.asksNotice(e, sp)
 	same, err := c.likeness(e, sp) // of what was received
 	if err == nil && len(e.Sign) > 0 {
 		sp, err = c.sevenBit(e, sp)
@@ -64,7 +64,7 @@ func (c *Committer) Commit(ctx context.Context, e *flow.Envelope, sp *segment.Sp
 	if err != nil {
 		return state.Delivered{}, err
 	}
-	replies := c.replies(ctx, e)
+	replies, notice := c.replies(ctx, e), c.notice(ctx, e, header)
 	var out state.Delivered
 	for {
 		ops := c.operations(e, &plan, body, size, meta)
@@ -75,7 +75,8 @@ func (c *Committer) Commit(ctx context.Context, e *flow.Envelope, sp *segment.Sp
 		if !holdForwards(e, err) {
 			return out, err
 		}
-		plan = MakePlan(e, use)
+		// Who keeps the mail instead of passing it on is one more of whom the sender may want to hear.
+		plan, notice = MakePlan(e, use), c.notice(ctx, e, header)
 	}
 	for _, why := range plan.Why {
 		c.Slog.Info("not as it is set", "id", e.ID, "why", why)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 
 	"mailplusd/mail/dsn"
 	"mailplusd/mail/flow"
@@ -20,8 +21,9 @@ const maxNoticeHeader = 64 << 10
 // that (RFC 3461 §4.1). What goes on to another server is told by that one, or by the queue. Nobody
 // is told about mail that is taken for junk: its sender is likely to be another one than it says.
 // What can't be written is logged: mail doesn't wait for it.
-func (c *Committer) notice(ctx context.Context, e *flow.Envelope, sp *segment.Spool) *written {
-	if e.From.IsNull() || e.Way == nil || e.Use == model.UseJunk {
+// header is what asksNotice has read.
+func (c *Committer) notice(ctx context.Context, e *flow.Envelope, header []byte) *written {
+	if header == nil || e.Way == nil {
 		return nil
 	}
 	rep := dsn.Report{
@@ -36,24 +38,38 @@ func (c *Committer) notice(ctx context.Context, e *flow.Envelope, sp *segment.Sp
 	if len(rep.Rcpts) == 0 {
 		return nil
 	}
+	rep.Original = header
 	rcpt := &flow.Recipient{Address: e.From, Notify: "NEVER"}
 	var x *written
-	text, release, err := sp.Bytes()
-	if err == nil {
-		if i := bytes.Index(text, []byte("\r\n\r\n")); i >= 0 {
-			text = text[:i+2]
-		}
-		rep.Original = bytes.Clone(text[:min(len(text), maxNoticeHeader)])
-		release()
-		rcpt.Resolved, err = route.Resolve(e.Directory, e.From.Local, e.From.Domain)
-	}
-	if err == nil {
+	var err error
+	if rcpt.Resolved, err = route.Resolve(e.Directory, e.From.Local, e.From.Domain); err == nil {
 		x, err = c.write(ctx, e, c.NewID(), rcpt, rep.Build())
 	}
 	if err != nil {
 		c.Slog.Warn("notification of delivery not written", "to", e.From.String(), "id", e.ID, "err", err)
 	}
 	return x
+}
+
+// asksNotice reads the header of a message whose sender may be told that it is in a mailbox; nil: he is told
+// nothing, whoever gets it.
+func (c *Committer) asksNotice(e *flow.Envelope, sp *segment.Spool) []byte {
+	wants := func(r *flow.Recipient) bool {
+		return dsn.Wanted(&model.QueueRcpt{Notify: r.Notify}, dsn.Delivered)
+	}
+	if e.From.IsNull() || e.Use == model.UseJunk || !slices.ContainsFunc(e.Rcpts, wants) {
+		return nil
+	}
+	text, release, err := sp.Bytes()
+	if err != nil {
+		c.Slog.Warn("notification of delivery not written", "to", e.From.String(), "id", e.ID, "err", err)
+		return nil
+	}
+	defer release()
+	if i := bytes.Index(text, []byte("\r\n\r\n")); i >= 0 {
+		text = text[:i+2]
+	}
+	return append([]byte{}, text[:min(len(text), maxNoticeHeader)]...)
 }
 
 // kept tells whether a recipient that the sender named leads to a mailbox here, by itself or by
