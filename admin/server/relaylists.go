@@ -164,6 +164,7 @@ func (s *Server) relayDomainAdd(ctx context.Context, c *Call, in *api.RelayDomai
 	if err == nil && !c.DryRun {
 		c.Warn("check that its mail comes here and finds its own server: mpctl check relay-domain %s", row.Domain)
 	}
+	s.warnRelayed(c, func(_ *model.TLSPolicy, domain string) bool { return err == nil && domain == row.Domain })
 	return row, err
 }
 
@@ -198,6 +199,7 @@ func (s *Server) relayDomainSet(ctx context.Context, c *Call, in *api.RelayDomai
 		diffRows(c, before, row)
 		return nil
 	})
+	s.warnRelayed(c, func(_ *model.TLSPolicy, domain string) bool { return err == nil && domain == row.Domain })
 	return row, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -102,8 +103,23 @@ func (s *Server) tlsPolicySet(ctx context.Context, c *Call, in *api.TLSPolicySet
 	})
 	if err == nil {
 		s.warnPolicy(c, &row)
+		s.warnRelayed(c, func(p *model.TLSPolicy, _ string) bool { return p.Domain == row.Domain })
 	}
 	return row, err
+}
+
+// warnRelayed tells of relay domains under a policy that they can't fulfil: DANE. They are found by all
+// DNS servers together, and what the inside one says has no signature.
+func (s *Server) warnRelayed(c *Call, about func(p *model.TLSPolicy, domain string) bool) {
+	pic, err := s.mail.Directory.Now()
+	if err != nil {
+		return
+	}
+	for _, d := range slices.Sorted(maps.Keys(pic.Relayed)) {
+		if p := pic.TLSPolicy(d); p != nil && p.Level == model.TLSLevelDANE && about(p, d) {
+			c.Warn("mail to the relay domain %s waits until it is given up: the policy for %s wants DANE, and a relay domain's server is found by the inside DNS server, too, for which DNSSEC does not vouch; mpctl delivery tls set %s --level require", d, p.Domain, d)
+		}
+	}
 }
 
 // warnPolicy tells of policies that protect less than they seem to, or hold everything up.

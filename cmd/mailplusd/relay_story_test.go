@@ -277,6 +277,14 @@ mail.example.test. 60 IN A 203.0.113.5
 	for _, want := range []string{"inside it leads to own.branch.example", "outside the MX mail.example.test leads to this server", "inside the MX has the better preference"} {
 		d.has(want, "check", "relay-domain", "branch.example")
 	}
+	// A policy that a relay domain can't fulfil is told of when it is set, and by what waits.
+	d.ok("config", "set", "network.dnssec=all", "queue.min-backoff=1", "queue.max-backoff=1")
+	d.warns("mail to the relay domain branch.example waits", "delivery", "tls", "set", "branch.example", "--level", "dane")
+	d.warns("mail to the relay domain branch.example waits", "relay", "domain", "set", "branch office", "--domain", "branch.example")
+	d.submit("bob", "ann@branch.example")
+	d.until("branch.example is a relay domain, whose server is found by the inside DNS server, too", "queue", "list", "--domain", "branch.example", "-o", "csv")
+	d.ok("delivery", "tls", "set", "branch.example", "--level", "require")
+	branch.wait(d, "bob@example.test > ann@branch.example, , tls")
 	d.ok("relay", "domain", "set", "branch office", "--domain", "far.example")
 	for _, want := range []string{"no MX leads to this server", "the internal one must be better", "is in no network of this server"} {
 		d.has(want, "check", "relay-domain")
@@ -284,6 +292,14 @@ mail.example.test. 60 IN A 203.0.113.5
 	d.ok("relay", "domain", "delete", "branch office")
 	d.say(c, "250", "MAIL FROM:<who@elsewhere.example>")
 	d.say(c, "550 5.7.1", "RCPT TO:<ann@far.example>")
+}
+
+// warns is mpctl that does what is asked and warns.
+func (d *process) warns(words string, args ...string) {
+	d.t.Helper()
+	if _, errs, code := d.mpctl(args...); code != 0 || !strings.Contains(errs, words) {
+		d.t.Errorf("mpctl %s: exit %d, %q is not in: %s", strings.Join(args, " "), code, words, errs)
+	}
 }
 
 // TestStoryPostmaster: external postmasters get system mail beside the administrators.

@@ -52,13 +52,14 @@ type protection struct {
 	sts    *mtasts.Policy // the domain's; nil: none
 	stsErr error          // why there is none, or an old one
 	dane   bool           // TLSA records count
+	both   bool           // the host is found by all DNS servers together, so that DNSSEC vouches for nothing
 }
 
 // protect finds out what holds for a job.
 func (c *Client) protect(ctx context.Context, j *Job) *protection {
 	p := &protection{domain: j.Domain, mode: c.mode(j.Route)}
 	if r := j.Route; r != nil {
-		p.domain = strings.ToLower(r.Host)
+		p.domain, p.both = strings.ToLower(r.Host), r.Both
 	}
 	if a, err := ascii(p.domain); err == nil { // as policies have it
 		p.domain = a
@@ -157,6 +158,9 @@ func (c *Client) guard(ctx context.Context, p *protection, t target) (*guard, er
 // daneless says why a host can't be verified by the TLSA records that a policy demands.
 func daneless(p *protection, t target) error {
 	why := "it has no TLSA records"
+	if p.both {
+		return &certFailure{failDANE, fmt.Errorf("%s can't be verified by DANE: %s is a relay domain, whose server is found by the inside DNS server, too, so DNSSEC vouches for nothing, and its mail waits; it is sent with mpctl delivery tls set %s --level require; demanded by mpctl delivery tls show '%s'", t.host, p.domain, p.domain, p.row.Domain)}
+	}
 	if !t.secure {
 		why = "DNSSEC does not vouch for its address (mpctl net dns show tells whose answers count)"
 	}
