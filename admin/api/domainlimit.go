@@ -8,7 +8,7 @@ import (
 // DomainLimitRow is what the users of a domain may send, as far as their policies leave it to the domain.
 type DomainLimitRow struct {
 	Domain             string `json:"domain" col:"DOMAIN"`
-	MessageMB          int    `json:"message_mb" col:"MESSAGE MB"` // 0: as the system says
+	MessageMB          string `json:"message_mb" col:"MESSAGE MB"` // off: as the system says
 	AttachmentMB       string `json:"attachment_mb" col:"ATTACHMENT MB"`
 	DailyCount         string `json:"daily_count" col:"MESSAGES A DAY"`
 	DailyMB            string `json:"daily_mb" col:"MB A DAY"`
@@ -18,7 +18,7 @@ type DomainLimitRow struct {
 // DomainLimitSetIn changes what is given.
 type DomainLimitSetIn struct {
 	Name               string  `json:"name" arg:"1" complete:"domain" help:"domain name"`
-	MessageMB          *int    `json:"message_mb" flag:"message-mb" unit:"MB" min:"0" max:"2047" help:"size of a message that users of the domain send; 0: as delivery.max-size says"`
+	MessageMB          *string `json:"message_mb" flag:"message-mb" help:"size in MB of a message that users of the domain send, or off: as delivery.max-size says"`
 	AttachmentMB       *string `json:"attachment_mb" flag:"attachment-mb" help:"size of one attachment in MB, or off; also of mail that comes from outside"`
 	DailyCount         *string `json:"daily_count" flag:"daily-count" help:"messages that each user may send a day, or off; 0: no limit"`
 	DailyMB            *string `json:"daily_mb" flag:"daily-mb" help:"MB that each user may send a day, or off; 0: no limit"`
@@ -35,6 +35,13 @@ func (in *DomainLimitSetIn) Validate() error {
 		if x.text != nil {
 			*x.to = model.Limit(*x.text)
 		}
+	}
+	if in.MessageMB != nil {
+		n, err := model.ParseMessageMB(*in.MessageMB)
+		if err != nil {
+			return err
+		}
+		l.MessageMB = n
 	}
 	return l.Validate()
 }

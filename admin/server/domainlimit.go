@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"strconv"
 
 	"mailplusd/admin/api"
 	"mailplusd/mail/directory"
@@ -12,8 +13,12 @@ import (
 
 func domainLimitRow(d *model.Domain) api.DomainLimitRow {
 	l := &d.Limits
+	message := model.LimitOff
+	if l.MessageMB > 0 {
+		message = model.Limit(strconv.Itoa(l.MessageMB))
+	}
 	return api.DomainLimitRow{
-		Domain: d.Name, MessageMB: l.MessageMB, AttachmentMB: limitWord(l.AttachmentMB, model.LimitOff), DailyCount: limitWord(l.DailyCount, model.LimitOff),
+		Domain: d.Name, MessageMB: string(message), AttachmentMB: limitWord(l.AttachmentMB, model.LimitOff), DailyCount: limitWord(l.DailyCount, model.LimitOff),
 		DailyMB: limitWord(l.DailyMB, model.LimitOff), DisableAutoForward: l.DisableAutoForward,
 	}
 }
@@ -37,7 +42,11 @@ func (s *Server) domainLimitSet(ctx context.Context, c *Call, in *api.DomainLimi
 			return err
 		}
 		before, l := domainLimitRow(d), &d.Limits
-		assign(&l.MessageMB, in.MessageMB)
+		if in.MessageMB != nil {
+			if l.MessageMB, err = model.ParseMessageMB(*in.MessageMB); err != nil {
+				return err
+			}
+		}
 		assign(&l.AttachmentMB, (*model.Limit)(in.AttachmentMB))
 		assign(&l.DailyCount, (*model.Limit)(in.DailyCount))
 		assign(&l.DailyMB, (*model.Limit)(in.DailyMB))

@@ -66,7 +66,8 @@ func TestStoryDailyLimits(t *testing.T) {
 	o := startOutside(t)
 	o.use(d)
 	o.refuse["dead@out.example"] = true
-	d.has("off", "domain", "limit", "show", "example.test")
+	d.has(`"message_mb": "off"`, "domain", "limit", "show", "example.test", "-o", "json")
+	d.fails(2, "neither off nor a number up to 2047", "domain", "limit", "set", "example.test", "--message-mb", "2048")
 	if got := d.decided("daily-count", "bob"); got != "off by domain example.test" {
 		t.Errorf("at first: %s", got)
 	}

@@ -10,6 +10,19 @@ type DomainLimits struct {
 	DailyMB            Limit `cbor:"mb,omitempty" json:"daily_mb"`                // their size together
 }
 
+// ParseMessageMB reads the size of a message in MB; off, like 0, leaves it to the system.
+func ParseMessageMB(text string) (int, error) {
+	l := Limit(text)
+	if text == "" {
+		return 0, Invalid("message-mb", "say a number up to %d, or off", MaxMessageMB)
+	}
+	if err := l.validate("message-mb", MaxMessageMB, false); err != nil {
+		return 0, err
+	}
+	n, _ := l.Value()
+	return int(n), nil
+}
+
 // Validate checks the limits.
 func (l *DomainLimits) Validate() error {
 	if l.MessageMB < 0 || l.MessageMB > MaxMessageMB {
