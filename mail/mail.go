@@ -236,6 +236,10 @@ func (s *Server) wireConfig(name string) wire.Config {
 		cfg.Steer = s.steer(name)
 	}
 	switch name {
+	case "smtp", "smtps", "submission", "imap", "imaps", "pop3", "pop3s":
+		cfg.Proxy, cfg.ProxyFrom = wire.ProxyListed, func() []netip.Prefix { return model.Prefixes(s.State.Current().Network.Proxies) }
+	}
+	switch name {
 	case "smtp", "smtps", "submission":
 		cfg.Protocol, cfg.Limits = s.smtp.Gate(smtpd.Kind(name)), s.clientLimits(set)
 		cfg.ImplicitTLS = name == "smtps"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"mailplusd/mail/check"
@@ -84,5 +85,7 @@ func (s *Server) clientLimits(set *model.Settings) wire.Limits {
 	if pic, err := s.Directory.Now(); err == nil {
 		lim.Exempt = pic.Trusted
 	}
+	// A proxy's connections count as its clients' as soon as it has named them.
+	lim.Exempt = slices.Concat(lim.Exempt, model.Prefixes(set.Network.XClient))
 	return lim
 }

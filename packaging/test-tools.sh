@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the programs that tests talk to, where that is possible. Never fails: tests skip with a word.
-want="swaks:swaks mbsync:isync mutt:mutt s-nail:s-nail fetchmail:fetchmail getmail:getmail6 offlineimap:offlineimap3 dovecot:dovecot-imapd curl:curl openssl:openssl postfix:postfix tmux:tmux named:bind9 slapd:slapd ldapsearch:ldap-utils samba-tool:samba"
+want="swaks:swaks mbsync:isync mutt:mutt s-nail:s-nail fetchmail:fetchmail getmail:getmail6 offlineimap:offlineimap3 dovecot:dovecot-imapd curl:curl openssl:openssl postfix:postfix tmux:tmux named:bind9 slapd:slapd ldapsearch:ldap-utils samba-tool:samba haproxy:haproxy"
 missing=""
 for w in $want; do
 	prog=${w%%:*} pkg=${w##*:}
@@ -23,7 +23,7 @@ log=$(mktemp)
 	{ echo "could not install:$missing"; tail -3 "$log"; }
 rm -f "$log"
 # Debian starts what it installs; the tests start their own.
-for s in postfix dovecot named slapd smbd nmbd samba-ad-dc; do
+for s in postfix dovecot named slapd smbd nmbd samba-ad-dc haproxy; do
 	[ -x "/etc/init.d/$s" ] && "/etc/init.d/$s" stop >/dev/null 2>&1
 done
 exit 0

@@ -37,7 +37,7 @@ var All = []op.Any{
 	ServiceIMAPShow, ServiceIMAPSet, ServicePOP3Show, ServicePOP3Set,
 	ServiceAutoconfigShow, ServiceAutoconfigSet, ServiceInterfaceSet,
 	ServiceFTSShow, ServiceFTSSet, FTSStatus, FTSReindex,
-	NetInterfaceList, NetLANShow, NetLANSet,
+	NetInterfaceList, NetLANShow, NetLANSet, ProxyShow, ProxySet, XClientShow, XClientSet,
 	NetDNSShow, NetDNSSet,
 	DeliveryGeneralShow, DeliveryGeneralSet, DeliveryAuthShow, DeliveryAuthSet,
 	DeliveryForwardShow, DeliveryForwardSet,

@@ -269,6 +269,10 @@ var guidePages = map[string]func(t *testing.T, d *process, page string){
 		}
 		t.Log(lines[len(lines)-1])
 	},
+	"proxy.md": func(t *testing.T, d *process, page string) {
+		runGuide(t, d, page, t.TempDir(), nil, nil)
+		d.has("10.8.0.6/32", "net", "xclient", "show")
+	},
 	"troubleshooting.md": func(t *testing.T, d *process, page string) {
 		d.carol(t)
 		runGuide(t, d, page, fixtures(t, map[string]string{"message.eml": "Subject: x\r\n\r\nx\r\n"}), nil, nil)

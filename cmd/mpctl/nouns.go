@@ -61,6 +61,8 @@ var nouns = map[string]string{
 	"net dns":                    "DNS servers that are asked",
 	"net interface":              "network interfaces",
 	"net lan":                    "what counts as the local network",
+	"net proxy":                  "proxies in front of this server that use the PROXY protocol",
+	"net xclient":                "SMTP proxies in front of this server that use XCLIENT",
 	"policy":                     "what users may do: rules for some users and groups",
 	"policy target":              "users and groups of a policy",
 	"queue":                      "mail on its way to other servers",

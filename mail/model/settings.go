@@ -129,6 +129,8 @@ type Accounts struct {
 // Network is what counts as near, and who answers DNS.
 type Network struct {
 	LAN        []string `cbor:"lan" key:"lan" help:"further networks that count as local (CIDR)"`
+	Proxies    []string `cbor:"proxy" key:"proxies" help:"proxies that begin each connection to SMTP, IMAP and POP3 with a PROXY header, version 1 or 2 (CIDR)"`
+	XClient    []string `cbor:"xclient" key:"xclient" help:"SMTP proxies that may name their client by XCLIENT (CIDR)"`
 	Resolvers  []string `cbor:"dns" key:"resolvers" help:"DNS servers (address or address:port); none: those of the host"`
 	DNSSEC     string   `cbor:"dnssec" key:"dnssec" enum:"loopback,all,none" help:"DNS servers that are believed when they say that they have checked DNSSEC: those on this host, all, or none"`
 	PublicIP   []string `cbor:"public" key:"public-address" help:"addresses by which the Internet sees this server; none: those of the interface"`
@@ -289,6 +291,17 @@ func (n *Network) Validate() error {
 			return Invalid("lan", "%q is no network; write it like 192.168.1.0/24", c)
 		}
 	}
+	for name, list := range map[string][]string{"proxies": n.Proxies, "xclient": n.XClient} {
+		for _, c := range list {
+			p, err := ParsePrefix(c)
+			if err != nil {
+				return Invalid(name, "%q is no address or network; write it like 192.0.2.7 or 192.0.2.0/24", c)
+			}
+			if p.Bits() == 0 {
+				return Invalid(name, "%s is the whole Internet: anybody could say to be anybody", c)
+			}
+		}
+	}
 	for _, r := range n.Resolvers {
 		if _, err := netip.ParseAddrPort(r); err == nil {
 			continue
@@ -308,6 +321,17 @@ func (n *Network) Validate() error {
 		}
 	}
 	return nil
+}
+
+// Prefixes reads a list of networks that has been validated; what can't be read is left out.
+func Prefixes(list []string) []netip.Prefix {
+	out := make([]netip.Prefix, 0, len(list))
+	for _, s := range list {
+		if p, err := ParsePrefix(s); err == nil {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // ParsePrefix reads a network or a single address.

@@ -54,6 +54,7 @@ func (s *Server) gateSettings(kind Kind, set *model.Settings) *wire.SMTPConfig {
 		EHLO:          func(c *wire.SMTPConn, caps []string) []string { return s.capabilities(kind, c, caps) },
 		AuthOverPlain: true, // mayAuth decides, by address
 		OnReset:       func(*wire.SMTPConn, string) {},
+		XClientFrom:   model.Prefixes(set.Network.XClient),
 	}
 	if set.Delivery.BareNewline == "normalise" {
 		cfg.BareNewline = wire.BareNormalise

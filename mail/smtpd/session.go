@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -32,6 +33,7 @@ type session struct {
 	kind  Kind
 	gate  *wire.SMTPConn
 	log   *slog.Logger
+	ip    netip.Addr         // of the client that log names
 	actor *directory.Account // logged in
 	e     *flow.Envelope     // the transaction under way
 }
@@ -39,7 +41,6 @@ type session struct {
 func (s *Server) newSession(kind Kind, c *smtp.Conn) (smtp.Session, error) {
 	gate := wire.FromSMTP(c.Conn())
 	ss := &session{srv: s, kind: kind, gate: gate}
-	ss.log = s.Log.With("conn", gate.ID(), "listener", string(kind), "client", gate.RemoteIP().String())
 	e, err := ss.envelope()
 	if err != nil {
 		return nil, err
@@ -62,6 +63,9 @@ func (ss *session) envelope() (*flow.Envelope, error) {
 	}
 	set := ss.srv.Settings()
 	ip := ss.gate.RemoteIP()
+	if ss.log == nil || ip != ss.ip { // XCLIENT has named another one
+		ss.ip, ss.log = ip, ss.srv.Log.With("conn", ss.gate.ID(), "listener", string(ss.kind), "client", ip.String())
+	}
 	if !ss.gate.Authenticated() { // STARTTLS began the session anew (RFC 3207 §4.2)
 		ss.actor = nil
 	}

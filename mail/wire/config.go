@@ -21,8 +21,8 @@ type Config struct {
 	Clients Clients
 	// Proxy says whether connections start with a PROXY header.
 	Proxy ProxyMode
-	// ProxyFrom are the addresses that may send a PROXY header.
-	ProxyFrom []netip.Prefix
+	// ProxyFrom gives the addresses that may send a PROXY header, at the moment; nil: none.
+	ProxyFrom func() []netip.Prefix
 	// Steer gives sessions to another machine; nil: all are served here.
 	Steer Steerer
 	// Log gets the transcript at LevelTrace and below; nil discards.

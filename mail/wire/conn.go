@@ -82,6 +82,7 @@ type Conn struct {
 	done      chan struct{}
 	needTLS   atomic.Bool // implicit TLS, handshake still to come
 	onClose   func()
+	recount   func(netip.Addr) Refusal // counts it as another client's; nil: nothing is counted
 	closeOnce sync.Once
 }
 

@@ -357,9 +357,12 @@ func TestProxy(t *testing.T) {
 		{"bad port", "PROXY TCP4 192.0.2.7 192.0.2.1 99999 25\r\n", ProxyRequired, local, "-"},
 		{"endless", "PROXY TCP4 " + strings.Repeat("1", 200) + "\r\n", ProxyRequired, local, "-"},
 		{"v2 too long", string(proxyV2Sig) + "\x21\x11\xff\xff", ProxyRequired, local, "-"},
+		{"v1, listed", "PROXY TCP4 192.0.2.7 192.0.2.1 1234 25\r\n", ProxyListed, local, "192.0.2.7:1234"},
+		{"none, listed", "", ProxyListed, local, "-"},
+		{"unlisted, without one", "", ProxyListed, nil, ""},
 		{"untrusted, required", "PROXY TCP4 192.0.2.7 192.0.2.1 1234 25\r\n", ProxyRequired, nil, "-"},
 	} {
-		cfg := Config{Proxy: tc.mode, ProxyFrom: tc.from, Timeouts: Timeouts{Proxy: 5 * time.Second}}
+		cfg := Config{Proxy: tc.mode, ProxyFrom: func() []netip.Prefix { return tc.from }, Timeouts: Timeouts{Proxy: 5 * time.Second}}
 		l, err := Listen("tcp", "127.0.0.1:0", cfg)
 		if err != nil {
 			t.Fatal(err)
@@ -393,7 +396,7 @@ func TestProxy(t *testing.T) {
 // TestProxyTLS: the header comes in clear before implicit TLS.
 func TestProxyTLS(t *testing.T) {
 	local := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
-	l := serve(t, &backend{}, &SMTPConfig{}, Config{Proxy: ProxyRequired, ProxyFrom: local, ImplicitTLS: true, TLS: testTLS})
+	l := serve(t, &backend{}, &SMTPConfig{}, Config{Proxy: ProxyRequired, ProxyFrom: func() []netip.Prefix { return local }, ImplicitTLS: true, TLS: testTLS})
 	p := dial(t, l)
 	p.send("PROXY TCP4 192.0.2.7 192.0.2.1 1234 465\r\n")
 	p.upgrade()

@@ -85,6 +85,11 @@ func (m *limiter) set(l Limits) {
 func (m *limiter) enter(ip netip.Addr, now time.Time) (tally.Place, Refusal) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.enterLocked(ip, now)
+}
+
+// enterLocked is enter. m.mu is held.
+func (m *limiter) enterLocked(ip netip.Addr, now time.Time) (tally.Place, Refusal) {
 	if m.lim.MaxConns > 0 && m.total >= m.lim.MaxConns {
 		return tally.Place{}, RefusedTotal
 	}
@@ -106,6 +111,39 @@ func (m *limiter) enter(ip netip.Addr, now time.Time) (tally.Place, Refusal) {
 	}
 	m.total++
 	return place, Accepted
+}
+
+// seat is where a connection is counted.
+type seat struct {
+	place tally.Place
+	left  bool
+}
+
+// move counts a connection as another client's, or says why not; then it is counted as before.
+func (m *limiter) move(st *seat, ip netip.Addr, now time.Time) Refusal {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if st.left {
+		return Accepted
+	}
+	m.total--
+	place, why := m.enterLocked(ip, now)
+	if why != Accepted {
+		m.total++
+		return why
+	}
+	m.clients.Open.Leave(st.place)
+	st.place = place
+	return Accepted
+}
+
+// stand counts a connection out.
+func (m *limiter) stand(st *seat) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	st.left = true
+	m.total--
+	m.clients.Open.Leave(st.place)
 }
 
 // add counts a connection in that must not be refused: another machine has accepted it.

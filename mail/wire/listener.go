@@ -293,7 +293,7 @@ func (l *Listener) loop(ln net.Listener) {
 // admit passes a connection on, after its PROXY header if one may come.
 func (l *Listener) admit(raw net.Conn) {
 	c := NewConn(raw, &l.cfg)
-	if l.cfg.Proxy == ProxyOff {
+	if !c.proxyComes() { // a flood of proxies that say nothing holds up nobody else
 		l.count(c)
 		return
 	}
@@ -351,7 +351,9 @@ func (l *Listener) enter(c *Conn, place tally.Place) bool {
 	l.mu.Lock()
 	l.conns[c] = struct{}{}
 	l.mu.Unlock()
-	c.onClose = func() { l.gone(c, place) }
+	st := &seat{place: place}
+	c.onClose = func() { l.gone(c, st) }
+	c.recount = func(ip netip.Addr) Refusal { return l.lim.move(st, ip, time.Now()) }
 	w := l.proto.Wrap(c)
 	select {
 	case l.ready <- w:
@@ -374,8 +376,8 @@ func (l *Listener) refuse(c *Conn, why Refusal) {
 	c.Abort(why.String())
 }
 
-func (l *Listener) gone(c *Conn, place tally.Place) {
-	l.lim.leave(place)
+func (l *Listener) gone(c *Conn, st *seat) {
+	l.lim.stand(st)
 	l.mu.Lock()
 	delete(l.conns, c)
 	l.settle()

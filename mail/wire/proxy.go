@@ -21,10 +21,13 @@ const (
 	ProxyOptional
 	// ProxyRequired: a header must come, and from a trusted address.
 	ProxyRequired
+	// ProxyListed: a trusted address must send one, for without it all of its clients would be taken for
+	// itself; from any other address it is ordinary input.
+	ProxyListed
 )
 
 // ErrProxy says that the PROXY header is missing, malformed or not allowed.
-var ErrProxy = errors.New("wire: bad PROXY header")
+var ErrProxy = errors.New("wire: the PROXY header is missing, malformed, or not allowed from there")
 
 const (
 	proxyV1Max = 107  // the specification's longest v1 line with its CRLF
@@ -36,11 +39,10 @@ var proxyV2Sig = []byte("\r\n\r\n\x00\r\nQUIT\n")
 // readProxy reads the header, if one has to or may come, and takes over the
 // addresses in it.
 func (c *Conn) readProxy() error {
-	trusted := contains(c.cfg.ProxyFrom, addrIP(c.raw.RemoteAddr()))
-	switch {
-	case c.cfg.Proxy == ProxyOff, c.cfg.Proxy == ProxyOptional && !trusted:
+	if !c.proxyComes() {
 		return nil
-	case !trusted:
+	}
+	if !c.fromProxy() {
 		return ErrProxy
 	}
 	// The header comes in clear even when TLS follows it.
@@ -50,10 +52,19 @@ func (c *Conn) readProxy() error {
 	if err != nil {
 		return err
 	}
-	if !present && c.cfg.Proxy == ProxyRequired {
+	if !present && c.cfg.Proxy != ProxyOptional {
 		return ErrProxy
 	}
 	return nil
+}
+
+func (c *Conn) fromProxy() bool {
+	return c.cfg.ProxyFrom != nil && contains(c.cfg.ProxyFrom(), addrIP(c.raw.RemoteAddr()))
+}
+
+// proxyComes tells whether a header has to or may come.
+func (c *Conn) proxyComes() bool {
+	return c.cfg.Proxy == ProxyRequired || c.cfg.Proxy != ProxyOff && c.fromProxy()
 }
 
 // proxyHeader recognises and consumes a header. It decides with the first byte

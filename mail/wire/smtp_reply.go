@@ -226,7 +226,7 @@ func (s *SMTPConn) heloReply(verb string, b []byte) *Reply {
 		caps = append(caps, "STARTTLS")
 	}
 	if s.mayXClient() {
-		caps = append(caps, "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT")
+		caps = append(caps, "XCLIENT NAME ADDR PORT PROTO HELO DESTADDR DESTPORT")
 	}
 	if s.cfg.EHLO != nil {
 		caps = s.cfg.EHLO(s, caps)

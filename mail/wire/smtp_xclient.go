@@ -21,15 +21,21 @@ func (s *SMTPConn) xclientCommand(arg string) {
 	case s.mail:
 		s.answer(errInMail)
 		return
+	case s.authed: // who has logged in is not another client's login
+		s.answer(errAuthed)
+		return
 	}
 	attrs, ok := parseXClient(arg)
-	if !ok {
+	if !ok || !s.applyXClient(attrs) {
 		s.answer(errSyntax)
 		return
 	}
-	if !s.applyXClient(attrs) {
-		s.answer(errSyntax)
-		return
+	if ip := s.RemoteIP(); attrs["ADDR"] != "" && s.recount != nil {
+		if why := s.recount(ip); why != Accepted {
+			s.Log().Info("connection refused", "remote", ip.String(), "proxy", addrIP(s.PeerAddr()).String(), "reason", why.String())
+			s.end(&Reply{Code: 421, Enh: "4.7.0", Text: s.cfg.Hostname + " Error: too many connections from your address"}, why.String())
+			return
+		}
 	}
 	s.reset("RSET", s.banner(), func() error {
 		s.forget("XCLIENT")
@@ -37,7 +43,9 @@ func (s *SMTPConn) xclientCommand(arg string) {
 	})
 }
 
-// parseXClient reads NAME=value pairs; values are xtext (RFC 3461 §4).
+// parseXClient reads NAME=value pairs; values are xtext (RFC 3461 §4). A client without a known address is
+// refused: it would be taken for the proxy, which may do more than others. LOGIN is taken and means nothing: who
+// sends logs in here.
 func parseXClient(arg string) (map[string]string, bool) {
 	attrs := make(map[string]string)
 	for f := range strings.FieldsSeq(arg) {
@@ -52,7 +60,9 @@ func parseXClient(arg string) (map[string]string, bool) {
 			return nil, false
 		}
 		if strings.EqualFold(v, "[UNAVAILABLE]") || strings.EqualFold(v, "[TEMPUNAVAIL]") {
-			v = ""
+			if v = ""; k == "ADDR" {
+				return nil, false
+			}
 		}
 		attrs[k] = v
 	}
