@@ -136,6 +136,13 @@ func New(o Options) (*Server, error) {
 	s.Directory.Secret = func(sealed string) (string, error) { return s.Vault.Unseal(SRSSecret, sealed) }
 	s.Commit = &commit.Committer{
 		Chain: Chain, Store: s.Store, Log: s.MailLog, Slog: o.Log, Now: time.Now, NewID: smtpd.NewID, Sign: s.sign,
+		Holds: func() ([]*model.HoldRule, error) {
+			pic, err := s.Directory.Now()
+			if err != nil {
+				return nil, err
+			}
+			return pic.Holds, nil
+		},
 	}
 	s.newQueue(o.Node)
 	s.newSearch(filepath.Join(o.Data, "search"))

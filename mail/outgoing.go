@@ -165,6 +165,7 @@ func Trace(ctx context.Context, e *flow.Envelope, rcpts []string, tell func(phas
 // tellPlan tells what would be stored and queued.
 func tellPlan(e *flow.Envelope, tell func(phase, stage, verdict string)) {
 	plan := commit.MakePlan(e, e.Use)
+	plan.Hold(e, e.Directory.Holds, int64(len(e.Body)), false, e.At)
 	for _, l := range e.Way.Local {
 		if l.Keep {
 			tell("commit", "deliver", "stored for "+l.Account.Name)
@@ -173,7 +174,11 @@ func tellPlan(e *flow.Envelope, tell func(phase, stage, verdict string)) {
 	for _, q := range plan.Queue {
 		from := "<" + q.From + ">"
 		for _, r := range q.Rcpts {
-			tell("commit", "queue", "for "+r.Address+" from "+from)
+			said := "for " + r.Address + " from " + from
+			if r.State == model.QueueHeld {
+				said += ", " + model.HeldBy(r.HeldBy)
+			}
+			tell("commit", "queue", said)
 		}
 	}
 	for _, why := range plan.Why {

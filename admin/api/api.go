@@ -50,6 +50,7 @@ var All = []op.Any{
 	TLSPolicyList, TLSPolicyShow, TLSPolicySet, TLSPolicyDelete, TLSDefaultShow, TLSDefaultSet, TrustedCAAdd, TrustedCAList, TrustedCADelete,
 	TLSReportList, TLSReportSend,
 	QueueList, QueueShow, QueueResend, QueueHold, QueueRelease, QueueClear, QueueDelete, QueueStats,
+	HoldRuleAdd, HoldRuleList, HoldRuleShow, HoldRuleSet, HoldRuleDelete,
 	LogMailList, LogMailExport,
 	LogFollow,
 	AdminLogList,

@@ -127,7 +127,7 @@ var (
 	QueueList   = op.New[QueueListIn, []QueueRow]("queue list", op.Spec{Summary: "list mail that waits for other servers, and why", Effect: op.Read})
 	QueueShow   = op.New[QueueIn, []QueueStep]("queue show", op.Spec{Summary: "show a message: for every recipient the last attempts and what comes next", Effect: op.Read})
 	QueueStats  = op.New[QueueStatsIn, []QueueStat]("queue stats", op.Spec{Summary: "count what waits, by destination", Effect: op.Read})
-	QueueResend = op.New[QueueActIn, QueueChanged]("queue resend", op.Spec{Summary: "try now", Effect: op.Run, Alone: true, Bulk: true, Confirm: op.ConfirmAll, Help: queueHelp,
+	QueueResend = op.New[QueueActIn, QueueChanged]("queue resend", op.Spec{Summary: "try now what is not held", Effect: op.Run, Alone: true, Bulk: true, Confirm: op.ConfirmAll, Help: queueHelp,
 		Examples: []string{"mpctl queue resend 17", "mpctl queue resend --all --domain example.com --older-than 2h", "mpctl queue list --reason greylist -o name | mpctl queue resend --file -"}})
 	QueueHold    = op.New[QueueActIn, QueueChanged]("queue hold", op.Spec{Summary: "don't try until released", Effect: op.Update, Alone: true, Bulk: true, Confirm: op.ConfirmAll, Help: queueHelp})
 	QueueRelease = op.New[QueueActIn, QueueChanged]("queue release", op.Spec{Summary: "try again what was held", Effect: op.Update, Alone: true, Bulk: true, Confirm: op.ConfirmAll, Help: queueHelp})

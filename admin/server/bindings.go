@@ -199,6 +199,11 @@ func (s *Server) bindServices() {
 	bind(s, api.QueueDelete, s.queueAct(state.QueueClear))
 	bindBulk(s, api.QueueDelete, queueKey, nil, s.bulkQueueAct(state.QueueClear))
 	bind(s, api.QueueStats, s.queueStats)
+	bind(s, api.HoldRuleAdd, s.holdRuleAdd)
+	bind(s, api.HoldRuleList, s.holdRuleList)
+	bind(s, api.HoldRuleShow, s.holdRuleShow)
+	bind(s, api.HoldRuleSet, s.holdRuleSet)
+	bind(s, api.HoldRuleDelete, s.holdRuleDelete)
 }
 
 func (s *Server) bindRelays() {

@@ -83,6 +83,10 @@ func (s *Server) complete(_ context.Context, _ *Call, in *api.CompleteIn) (out a
 		if all, err = s.completeRelay(in.Kind); err != nil {
 			return out, err
 		}
+	case "holdrule":
+		for _, r := range pic.Holds {
+			all = append(all, r.Name)
+		}
 	case "tlspolicy":
 		for p, err := range state.TLSPolicies.All(s.mail.State, "") {
 			if err != nil {

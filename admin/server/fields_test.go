@@ -37,6 +37,7 @@ var nouns = []struct {
 	{row: model.AutoForward{}, words: "me forward|user forward", excused: map[string]string{"Changed": "a fact"}, named: map[string]string{"User": "name", "Keep": "keepcopy"}},
 	{row: model.AutoReply{}, words: "me autoreply|user autoreply", excused: map[string]string{"Since": "a fact"}, named: map[string]string{"User": "name"}},
 	{row: model.AutoBCC{}, words: "domain autobcc", excused: map[string]string{"Created": "a fact"}},
+	{row: model.HoldRule{}, words: "queue hold-rule", excused: map[string]string{"Created": "a fact"}, named: map[string]string{"Larger": "larger_than", "Smaller": "smaller_than"}},
 	{row: model.Certificate{}, words: "cert", excused: map[string]string{"Created": "a fact", "Source": "follows from the verb: import, order or renew"}},
 	{row: model.RelayRule{}, words: "relay rule", excused: map[string]string{"Created": "a fact"}},
 	{row: model.TrustedServer{}, words: "relay trusted", excused: map[string]string{"Created": "a fact"}},

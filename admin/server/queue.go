@@ -27,6 +27,9 @@ func (s *Server) queueRow(q *model.QueueMessage, r *model.QueueRcpt) api.QueueRo
 		ID: strconv.FormatUint(uint64(q.ID), 10), Queued: stamp(q.Created / 1e9), Sender: q.From, Rcpt: r.Address, State: string(s.stateOf(q, r)),
 		Attempts: int(r.Attempts), Next: stamp(r.Next / 1e9), Reason: r.Reason, Size: q.Size, Subject: q.Subject, Remote: r.Remote, TLS: r.TLS, Expires: stamp(q.Expires / 1e9),
 	}
+	if row.State == string(model.QueueHeld) && r.HeldBy != "" {
+		row.Reason = model.HeldBy(r.HeldBy)
+	}
 	if row.Reason == "" {
 		row.Reason = map[string]string{"pending": "waits for its turn", "processing": "is being sent", "held": "held by an administrator"}[row.State]
 	}
@@ -69,14 +72,17 @@ type queueTarget struct {
 	id    model.QueueID
 	rcpts []uint32
 	n     int // recipients that it is about
+	held  int // recipients that are held
 }
 
 // concerns counts the recipients that an action changes.
 func concerns(action state.QueueAction, rcpts []model.QueueRcpt) (n int) {
 	for i := range rcpts {
-		if action != state.QueueRelease || rcpts[i].State == model.QueueHeld {
-			n++
+		held := rcpts[i].State == model.QueueHeld
+		if action == state.QueueRelease && !held || action == state.QueueResend && held { // what is held is released, or stays
+			continue
 		}
+		n++
 	}
 	return n
 }
@@ -93,7 +99,7 @@ func (s *Server) queueTargets(action state.QueueAction, in *api.QueueActIn) (lis
 			return nil, notFound("message in the queue", text, "mpctl queue list")
 		}
 		if !slices.ContainsFunc(list, func(t queueTarget) bool { return t.id == id }) {
-			list = append(list, queueTarget{id: id, n: concerns(action, rcpts)})
+			list = append(list, queueTarget{id: id, n: concerns(action, rcpts), held: concerns(state.QueueRelease, rcpts)})
 		}
 	}
 	if !in.All {
@@ -114,7 +120,7 @@ func (s *Server) queueTargets(action state.QueueAction, in *api.QueueActIn) (lis
 				t.rcpts, chosen = append(t.rcpts, rcpts[i].N), append(chosen, rcpts[i])
 			}
 		}
-		if t.n = concerns(action, chosen); t.n > 0 {
+		if t.n, t.held = concerns(action, chosen), concerns(state.QueueRelease, chosen); t.n > 0 || t.held > 0 && action == state.QueueResend {
 			list = append(list, t)
 		}
 		return true
@@ -129,37 +135,54 @@ func (s *Server) queueAct(action state.QueueAction) func(context.Context, *Call,
 		if err != nil {
 			return out, err
 		}
-		for len(list) > 0 { // entries of a thousand messages: quick, and small in the log
-			n := min(len(list), 1000)
-			results, want := make([]any, n), out
-			for i, t := range list[:n] {
-				results[i] = new(state.Changed)
-				want.Recipients += t.n
+		if action == state.QueueResend {
+			n := 0
+			for _, t := range list {
+				n += t.held
 			}
-			want.Messages += n
-			err := s.change(ctx, c, func(tx *state.Tx) error {
-				c.diff = []op.FieldDiff{{Field: "messages", New: strconv.Itoa(want.Messages)}, {Field: "recipients", New: strconv.Itoa(want.Recipients)}}
-				for _, t := range list[:n] {
-					tx.Also(state.QueueChange{Action: action, Queue: t.id, Rcpts: t.rcpts})
-				}
-				return nil
-			}, results...)
-			if err != nil {
-				return out, err
+			list = slices.DeleteFunc(list, func(t queueTarget) bool { return t.n == 0 })
+			if n > 0 {
+				c.Warn("%d recipients are held and stay so: mpctl queue list --state held; mpctl queue release ID", n)
 			}
-			if c.DryRun {
-				out.Recipients = want.Recipients
-			}
-			for i := range results {
-				out.Recipients += results[i].(*state.Changed).N
-			}
-			out.Messages, list = want.Messages, list[n:]
 		}
-		if action == state.QueueResend && !c.DryRun {
+		if out, err = s.queueDo(ctx, c, state.QueueChange{Action: action}, list); err == nil && action == state.QueueResend && !c.DryRun {
 			s.mail.Queue.Resume()
 		}
-		return out, nil
+		return out, err
 	}
+}
+
+// queueDo does what an operation says to a list of messages.
+func (s *Server) queueDo(ctx context.Context, c *Call, do state.QueueChange, list []queueTarget) (out api.QueueChanged, err error) {
+	before := slices.Clip(c.diff)
+	for len(list) > 0 { // entries of a thousand messages: quick, and small in the log
+		n := min(len(list), 1000)
+		results, want := make([]any, n), out
+		for i, t := range list[:n] {
+			results[i] = new(state.Changed)
+			want.Recipients += t.n
+		}
+		want.Messages += n
+		err := s.change(ctx, c, func(tx *state.Tx) error {
+			c.diff = append(before, op.FieldDiff{Field: "messages", New: strconv.Itoa(want.Messages)}, op.FieldDiff{Field: "recipients", New: strconv.Itoa(want.Recipients)})
+			for _, t := range list[:n] {
+				do.Queue, do.Rcpts = t.id, t.rcpts
+				tx.Also(do)
+			}
+			return nil
+		}, results...)
+		if err != nil {
+			return out, err
+		}
+		if c.DryRun {
+			out.Recipients = want.Recipients
+		}
+		for i := range results {
+			out.Recipients += results[i].(*state.Changed).N
+		}
+		out.Messages, list = want.Messages, list[n:]
+	}
+	return out, nil
 }
 
 // bulkQueueAct does an action to the messages of --file, one a row. IDs that come twice, as in a

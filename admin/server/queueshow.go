@@ -50,10 +50,22 @@ func (s *Server) queueShow(_ context.Context, _ *Call, in *api.QueueIn) ([]api.Q
 			step.What, step.Reason = "now", "is being sent"
 		case model.QueueHeld:
 			step.What, step.Reason = "held", "held by an administrator"
+			if r.HeldBy != "" {
+				step.Reason = s.heldReason(r.HeldBy)
+			}
 		}
 		out = append(out, step)
 	}
 	return out, nil
+}
+
+// heldReason says which rule holds mail, and why, if the rule is still there and says so.
+func (s *Server) heldReason(rule string) string {
+	reason := model.HeldBy(rule)
+	if r, err := state.HoldRules.Get(s.mail.State, rule); err == nil && r.Description != "" {
+		reason += ": " + r.Description
+	}
+	return reason
 }
 
 // queueStats counts by destination; the one with the most mail comes first.
@@ -125,5 +137,8 @@ func (st *queueStat) add(q *model.QueueMessage, r *model.QueueRcpt, where string
 	}
 	if r.Reason != "" && r.LastAt >= st.last {
 		st.last, st.row.Reason = r.LastAt, r.Reason
+	}
+	if st.row.Reason == "" && where == string(model.QueueHeld) && r.HeldBy != "" {
+		st.row.Reason = model.HeldBy(r.HeldBy)
 	}
 }

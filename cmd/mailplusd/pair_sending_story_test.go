@@ -10,7 +10,7 @@ import (
 )
 
 // TestStoryPairSending: what one node knows of sending the other one knows when it takes over: the DKIM key,
-// the MTA-STS policies of others, what was counted for reports on TLS, each of which is sent once.
+// the MTA-STS policies of others, what was counted for reports on TLS, each of which is sent once; rules that hold mail, and what they hold.
 func TestStoryPairSending(t *testing.T) {
 	// covers: I.76
 	web, err := net.Listen("tcp", "127.45.0.2:443")
@@ -48,11 +48,17 @@ quiet.example. 60 IN MX 10 mail.peer.example.
 		})
 	}
 	srv.Close()
+	a.ok("queue", "hold-rule", "add", "move", "--domain", "held.example")
+	a.submit("bob", "one@held.example")
 	a.ok("config", "set", fmt.Sprintf("queue.port=%d", naked.port))
 	b.ok("ha", "wait", "--for", "sync", "--timeout", "60")
 	a.kill()
 	b.is("solo-secondary")
 
+	b.submit("bob", "two@held.example")
+	if out := b.ok("queue", "list", "--state", "held", "--reason", `held by rule "move"`, "-o", "csv"); !strings.Contains(out, "one@held.example") || !strings.Contains(out, "two@held.example") {
+		t.Errorf("held are %s", out)
+	}
 	b.submit("bob", "two@peer.example")
 	b.until("the policy that the other node has fetched holds", func() bool {
 		out, _, _ := b.mpctl("queue", "list", "-o", "json")

@@ -96,7 +96,9 @@ func TestStoryQueueFilters(t *testing.T) {
 
 	d.fails(3, "wants a confirmation", "queue", "resend", "--all", "--larger-than", "3K")
 	d.fails(2, "filters choose among --all", "queue", "resend", "1", "--larger-than", "3K")
-	d.has("+ recipients: 2", "queue", "resend", "--all", "--larger-than", "3K", "--dry-run")
+	d.has("+ recipients: 1", "queue", "resend", "--all", "--larger-than", "3K", "--dry-run") // 4 is held
+	d.warns("1 recipients are held and stay so", "queue", "resend", "4")
+	d.has("4\n", "queue", "list", "--state", "held", "-o", "name")
 	d.ok("queue", "hold", "--all", "--larger-than", "3K", "--yes")
 	d.has("3\n4\n", "queue", "list", "--state", "held", "-o", "name")
 	d.ok("queue", "release", "--all", "--domain", "four.example", "--yes")

@@ -66,6 +66,7 @@ var nouns = map[string]string{
 	"policy":                     "what users may do: rules for some users and groups",
 	"policy target":              "users and groups of a policy",
 	"queue":                      "mail on its way to other servers",
+	"queue hold-rule":            "mail that is held as it enters the queue",
 	"relay":                      "mail through other servers and for them",
 	"relay domain":               "domains whose mail is taken for their own server",
 	"relay rule":                 "hosts for some recipients or senders",

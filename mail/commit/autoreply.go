@@ -61,7 +61,7 @@ func (c *Committer) writeReply(ctx context.Context, e *flow.Envelope, r *model.A
 		return nil, err
 	}
 	x := &reply{user: r.User}
-	if x.written, err = c.write(ctx, e, id, rcpt, raw); err != nil {
+	if x.written, err = c.write(ctx, e, id, rcpt, raw, false); err != nil {
 		return nil, err
 	}
 	x.op.Deliver = x.ops

@@ -32,6 +32,8 @@ type Committer struct {
 	NewID func() string // names a message that is written here
 	// Sign gives the fields that sign a message: head, fields that are put in front of it, then text.
 	Sign func(e *flow.Envelope, head, text []byte) []byte
+	// Holds gives the rules that hold mail in the queue as they are now, by name; nil: there are none.
+	Holds func() ([]*model.HoldRule, error)
 }
 
 // Commit stores the message of an envelope. sp is used up, whatever the outcome. with is
@@ -48,6 +50,10 @@ func (c *Committer) Commit(ctx context.Context, e *flow.Envelope, sp *segment.Sp
 	same, err := c.likeness(e, sp) // of what was received
 	if err == nil && len(e.Sign) > 0 {
 		sp, err = c.sevenBit(e, sp)
+	}
+	var holds []*model.HoldRule
+	if err == nil {
+		holds, err = c.holds()
 	}
 	var trace, meta []byte
 	if err == nil {
@@ -67,6 +73,7 @@ func (c *Committer) Commit(ctx context.Context, e *flow.Envelope, sp *segment.Sp
 	replies, notice := c.replies(ctx, e), c.notice(ctx, e, header)
 	var out state.Delivered
 	for {
+		plan.Hold(e, holds, size, e.Direction == flow.Own && e.From.IsNull(), c.Now())
 		ops := c.operations(e, &plan, body, size, meta)
 		ops[0].Same = same
 		if out, err = c.apply(ctx, ops, replies, notice, append(sent(e), with...)); err == nil {
@@ -213,4 +220,5 @@ func (c *Committer) report(e *flow.Envelope, p *Plan, size int64) {
 			Sender: e.From.String(), Recipient: rcpt, Subject: e.Facts.Subject, Size: size, ClientIP: client,
 		})
 	}
+	c.reportHeld(e, p, size, client)
 }

@@ -43,7 +43,7 @@ func (c *Committer) notice(ctx context.Context, e *flow.Envelope, header []byte)
 	var x *written
 	var err error
 	if rcpt.Resolved, err = route.Resolve(e.Directory, e.From.Local, e.From.Domain); err == nil {
-		x, err = c.write(ctx, e, c.NewID(), rcpt, rep.Build())
+		x, err = c.write(ctx, e, c.NewID(), rcpt, rep.Build(), true)
 	}
 	if err != nil {
 		c.Slog.Warn("notification of delivery not written", "to", e.From.String(), "id", e.ID, "err", err)
@@ -124,7 +124,8 @@ type written struct {
 }
 
 // write stores a message of this server and plans its way. It has no sender, so nothing answers it.
-func (c *Committer) write(ctx context.Context, about *flow.Envelope, id string, rcpt *flow.Recipient, raw []byte) (*written, error) {
+// notice says that it tells the sender what became of his mail.
+func (c *Committer) write(ctx context.Context, about *flow.Envelope, id string, rcpt *flow.Recipient, raw []byte, notice bool) (*written, error) {
 	e := &flow.Envelope{
 		ID: id, Direction: flow.Own, At: about.At, Settings: about.Settings, Directory: about.Directory, Rcpts: []*flow.Recipient{rcpt},
 		Facts: flow.Inspect(raw, about.Settings),
@@ -135,7 +136,10 @@ func (c *Committer) write(ctx context.Context, about *flow.Envelope, id string, 
 	}
 	sp := c.Store.NewSpool(0)
 	var trace, meta []byte
-	_, err := sp.Write(raw)
+	holds, err := c.holds()
+	if err == nil {
+		_, err = sp.Write(raw)
+	}
 	if err == nil {
 		if trace, err = c.trace(e, sp); err == nil {
 			meta, err = c.Store.Summarize(trace, sp)
@@ -150,6 +154,7 @@ func (c *Committer) write(ctx context.Context, about *flow.Envelope, id string, 
 		return nil, err
 	}
 	x := &written{e: e, plan: MakePlan(e, model.UseInbox), size: size}
+	x.plan.Hold(e, holds, size, notice, c.Now())
 	x.ops = c.operations(e, &x.plan, body, size, meta)
 	return x, nil
 }

@@ -25,6 +25,7 @@ type Plan struct {
 type Queued struct {
 	From   string // reverse path
 	Prefix string // header fields in front of the message
+	Notice bool   // it tells a sender what became of his mail
 	Rcpts  []model.QueueRcpt
 }
 
@@ -142,7 +143,7 @@ func (c *Committer) queued(e *flow.Envelope, to *Queued, size int64) *state.Queu
 	q := model.QueueMessage{
 		From: to.From, Skip: len(returnPath(e)), Size: size, Created: c.Now().UnixNano(),
 		MessageID: e.Facts.MessageID, Subject: e.Facts.Subject, EnvID: e.EnvID, Ret: e.Ret,
-		UTF8: e.UTF8, EightBit: e.EightBit, TraceID: e.ID,
+		UTF8: e.UTF8, EightBit: e.EightBit, TraceID: e.ID, Notice: to.Notice,
 	}
 	if to.Prefix != "" {
 		q.Prefix = []byte(to.Prefix)

@@ -78,6 +78,7 @@ type Picture struct {
 	Forwards    map[string]*model.AutoForward // by user
 	Replies     map[string]*model.AutoReply   // by user
 	BCC         []*model.AutoBCC              // by domain and name
+	Holds       []*model.HoldRule             // by name
 	SRS         *srs.Rewriter                 // nil: senders can be neither rewritten nor read
 	Rewrite     bool                          // the sender of what is passed on is rewritten
 	sealed      string                        // secret of SRS

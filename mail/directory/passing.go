@@ -26,7 +26,10 @@ func (p *Picture) addPassing(r state.Reader, set *model.Delivery) error {
 		}
 	}
 	var err error
-	p.BCC, err = state.AutoBCCs.List(r, "")
+	if p.BCC, err = state.AutoBCCs.List(r, ""); err != nil {
+		return err
+	}
+	p.Holds, err = state.HoldRules.List(r, "")
 	p.Rewrite, p.sealed = set.SRS, set.SRSSecret
 	return err
 }

@@ -33,6 +33,7 @@ const (
 const (
 	Rejected = "rejected"
 	Deferred = "deferred"
+	Held     = "held" // in the queue, by a rule
 )
 
 // Event is one decision about one message.

@@ -51,16 +51,5 @@ func (b *AutoBCC) Validate() error {
 	return Invalid("to", "%s is none of user:NAME, alias:NAME or an address", b.To)
 }
 
-// Matches tells whether an address meets the rule: a whole address and an @domain must be equal,
-// anything else must be contained.
-func (b *AutoBCC) Matches(address string) bool {
-	address = strings.ToLower(address)
-	local, domain, whole := strings.Cut(b.Match, "@")
-	switch {
-	case whole && local != "" && strings.Contains(domain, "."):
-		return address == b.Match
-	case whole && local == "" && strings.Contains(domain, "."):
-		return strings.HasSuffix(address, b.Match)
-	}
-	return address != "" && strings.Contains(address, b.Match)
-}
+// Matches tells whether an address meets the rule.
+func (b *AutoBCC) Matches(address string) bool { return MatchAddress(b.Match, address) }

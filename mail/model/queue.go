@@ -34,6 +34,7 @@ type QueueMessage struct {
 	Warned    bool    `cbor:"16,keyasint,omitempty"` // a delay notice has been sent
 	Open      uint32  `cbor:"17,keyasint"`           // recipients not yet done
 	Prefix    []byte  `cbor:"18,keyasint,omitempty"` // header fields that go out in front of the body, such as Delivered-To of a forward
+	Notice    bool    `cbor:"19,keyasint,omitempty"` // a notification that this server has written (RFC 3464)
 }
 
 // QueueRcpt is one recipient of a queued message.
@@ -52,6 +53,7 @@ type QueueRcpt struct {
 	Remote   string     `cbor:"12,keyasint,omitempty"` // host and address last tried
 	TLS      string     `cbor:"13,keyasint,omitempty"` // protection of the last attempt
 	Tries    []byte     `cbor:"14,keyasint,omitempty"` // the last attempts, encoded; see state.Tries
+	HeldBy   string     `cbor:"15,keyasint,omitempty"` // name of the rule that holds it; empty: an administrator, if it is held
 }
 
 // MaxTries is how many attempts a queued recipient remembers.

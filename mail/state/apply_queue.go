@@ -198,7 +198,7 @@ func (a *apply) queueChange(op *QueueChange) (any, error) {
 		if len(op.Rcpts) > 0 && !slices.Contains(op.Rcpts, r.N) {
 			continue
 		}
-		if op.Action == QueueRelease && r.State != model.QueueHeld {
+		if held := r.State == model.QueueHeld; op.Action == QueueRelease && !held || op.Action == QueueResend && held {
 			continue
 		}
 		n++
@@ -213,9 +213,11 @@ func (a *apply) queueChange(op *QueueChange) (any, error) {
 		}
 		switch op.Action {
 		case QueueHold:
-			r.State = model.QueueHeld
+			if r.State != model.QueueHeld { // who was first is who holds it
+				r.State, r.HeldBy = model.QueueHeld, op.By
+			}
 		case QueueResend, QueueRelease:
-			r.State, r.Next = model.QueuePending, a.entry.Time
+			r.State, r.Next, r.HeldBy = model.QueuePending, a.entry.Time, ""
 		default:
 			return nil, refuse(ErrInvalid, "unknown queue action %d", op.Action)
 		}

@@ -293,7 +293,7 @@ type QueueAction uint8
 
 // The actions.
 const (
-	QueueResend  QueueAction = iota + 1 // next attempt now
+	QueueResend  QueueAction = iota + 1 // next attempt now, unless held
 	QueueHold                           // no attempts until released
 	QueueRelease                        // pending again, if held
 	QueueClear                          // forget it, without a notification
@@ -304,6 +304,7 @@ type QueueChange struct {
 	Action QueueAction   `cbor:"1,keyasint"`
 	Queue  model.QueueID `cbor:"2,keyasint"`
 	Rcpts  []uint32      `cbor:"3,keyasint,omitempty"`
+	By     string        `cbor:"4,keyasint,omitempty"` // with QueueHold: the rule that holds it; empty: an administrator
 }
 
 // Changed counts what an operation has touched.

@@ -59,6 +59,8 @@ var (
 	TLSReports = &Table[model.TLSReport]{ID: 29, Name: "TLS report", Class: ClassUser, // a row a node, so that a merge finds no conflict
 		Key: func(r *model.TLSReport) string { return fmt.Sprintf("%s/%s/%d", r.Day, r.Domain, r.Node) }}
 
+	HoldRules = &Table[model.HoldRule]{ID: 42, Name: "hold rule", Key: func(r *model.HoldRule) string { return r.Name }}
+
 	Directories     = &Table[model.LDAP]{ID: 36, Name: "directory", Key: func(l *model.LDAP) string { return l.Source }}
 	DirectoryStates = &Table[model.DirectoryState]{ID: 37, Name: "directory state", Class: ClassUser, Key: func(d *model.DirectoryState) string { return d.Source }}
 	SecondFactors   = &Table[model.SecondFactor]{ID: 38, Name: "second factor", Class: ClassUser, Key: func(f *model.SecondFactor) string { return f.User }}
@@ -105,6 +107,7 @@ var tables = []anyTable{
 	Directories,
 	DirectoryStates,
 	SecondFactors,
+	HoldRules,
 }
 
 // anyTable is a table whatever its rows.
