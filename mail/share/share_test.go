@@ -264,7 +264,7 @@ func TestShutdown(t *testing.T) {
 // TestProxyHeader: what comes behind a PROXY header is not lost, and the header's address counts.
 func TestProxyHeader(t *testing.T) {
 	a, b := two(t, func(c *wire.Config) {
-		c.Proxy, c.ProxyFrom = wire.ProxyOptional, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		c.Proxy, c.ProxyFrom = wire.ProxyOptional, func() []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }
 	})
 	a.handsAll(b)
 	c := dial(t, a, "127.0.0.1")
