@@ -58,7 +58,7 @@ func (s *Server) haView(h *HA) api.HAShowOut {
 	if st.PeerFresh {
 		other.State, other.Address, other.Missing, other.Version = string(st.Peer.State), st.Peer.Address, st.Peer.Missing, st.Peer.Version
 		if st.Skew.Abs() > time.Second {
-			out.Skew = fmt.Sprintf("the clocks differ by %s", st.Skew.Round(100*time.Millisecond))
+			out.Skew = fmt.Sprintf("the clocks differ by %s", st.Skew.Abs().Round(100*time.Millisecond))
 		}
 	} else {
 		out.Fault = st.PeerFault

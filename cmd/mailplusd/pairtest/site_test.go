@@ -90,16 +90,14 @@ type node struct {
 	// failed says that the disk was made to fail.
 	failed bool
 	uptime time.Duration // of the machine when the test began, beyond this one's
-	clock  string        // file that says by how many seconds the node's clock is wrong
+	wall   int64         // where the daemon reads by how much its clock on the wall is wrong
+	wrong  time.Duration // what is written there
 }
 
 func newSite(t testing.TB, o siteOptions) *site {
 	t.Helper()
 	needMachines(t)
 	build(t)
-	if o.clocks {
-		buildClocks(t)
-	}
 	if o.lease == "" {
 		o.lease = "short"
 	}
@@ -133,9 +131,6 @@ func (s *site) newNode(name, addr string) *node {
 	n := &node{machine: newMachine(s.t, s.sw, name, addr), s: s, data: filepath.Join(s.dir, name)}
 	if strings.HasPrefix(addr, "10.99.0.") {
 		n.ip("route add default via 10.99.0.1")
-	}
-	if s.opt.clocks {
-		n.clock = n.data + ".clock"
 	}
 	if s.opt.disks && name != "w" {
 		n.disk = newDisk(s.t, n.data+".img", n.data)
@@ -249,7 +244,19 @@ func (n *node) start() {
 	cmd.Stdout, cmd.Stderr = n.log, n.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var err error
-	n.do(func() { err = cmd.Start() })
+	n.do(func() {
+		if !n.s.opt.clocks {
+			err = cmd.Start()
+			return
+		}
+		execs := 1
+		if n.uptime > 0 {
+			execs++
+		}
+		if n.wall, err = startWithClock(cmd, execs); err == nil {
+			err = setWall(cmd.Process.Pid, n.wall, n.wrong)
+		}
+	})
 	if err != nil {
 		n.s.t.Fatal(err)
 	}
@@ -262,16 +269,10 @@ func (n *node) start() {
 // command is how the daemon is started on this machine.
 func (n *node) command() *exec.Cmd {
 	program := programs.mailplusd
-	if n.s.opt.clocks {
-		program = clockPrograms.mailplusd
-	}
 	cmd := exec.Command(program, n.args...)
 	if n.uptime > 0 {
 		cmd = exec.Command("/proc/self/exe", append([]string{program}, n.args...)...)
 		cmd.Env = append(os.Environ(), uptimeEnv+"="+fmt.Sprint(int64(n.uptime/time.Second)))
-	}
-	if n.clock != "" {
-		cmd.Env = append(cmd.Environ(), clockEnv+"="+n.clock)
 	}
 	return cmd
 }
