@@ -52,6 +52,9 @@ type Config struct {
 	Timeouts Timeouts
 	// OnFatal is called once, in its own goroutine, when the node can't go on.
 	OnFatal func(error)
+	// NoRoom is called when the log's disk is full and an entry could not be written. If it has made room
+	// and says so, the entry is written again; otherwise the node fails.
+	NoRoom func() bool
 	// WrapLog puts something between raft and its log: a slow or failing disk in tests.
 	WrapLog func(raft.LogStore) raft.LogStore
 	// ForceStep is called between the steps of Force, for tests of crashes there.

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -33,6 +34,7 @@ type logStore struct {
 	path  string
 	fail  func(error) error // records the fault, gives it back
 	ok    func() error      // the recorded fault
+	room  func() bool       // Config.NoRoom, or nil
 	keep  atomic.Uint64     // entries from here on are not removed from the front; 0: no bound
 	sent  sendBound
 	limit int64 // octets of log up to which sent counts
@@ -178,10 +180,22 @@ func (s *logStore) write(what string, change func() error) error {
 	if err := s.ok(); err != nil {
 		return err
 	}
-	if err := change(); err != nil {
+	err := change()
+	for tries := 0; tries < 2 && noRoom(err) && s.room != nil && s.room(); tries++ {
+		err = change()
+	}
+	if err != nil {
 		return s.fail(fmt.Errorf("cluster: %s in %s: %w; check the disk, then restart", what, s.path, err))
 	}
 	return nil
+}
+
+// noRoom tells whether err is a write for which a full disk had no room. The file holds what it held
+// before: bbolt writes changed pages to free places, syncs them, and names them in the root last. A sync
+// that fails, for whatever reason, is another error: after it nobody knows what is on the disk.
+func noRoom(err error) bool {
+	var at *fs.PathError
+	return errors.As(err, &at) && at.Op == "write" && (errors.Is(at.Err, unix.ENOSPC) || errors.Is(at.Err, unix.EDQUOT))
 }
 
 func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }

@@ -109,7 +109,7 @@ func (n *Node) open() (err error) {
 	if n.store, err = openLog(dir, compactAbove, n.log); err != nil {
 		return err
 	}
-	n.store.fail, n.store.ok = n.fail, n.failure
+	n.store.fail, n.store.ok, n.store.room = n.fail, n.failure, n.cfg.NoRoom
 	n.store.keep.Store(n.cfg.KeepSince)
 	n.store.limit, n.store.sent.grace = n.cfg.LogDiskCap, n.cfg.Timeouts.CatchUp
 	var inner raft.LogStore = n.store

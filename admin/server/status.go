@@ -45,6 +45,9 @@ func (s *Server) status(context.Context, *Call, *op.None) (api.StatusOut, error)
 			out.Alerts = append(out.Alerts, fmt.Sprintf("only %d MB are free on the disk of %s", out.Free>>20, s.data))
 		}
 	}
+	if s.mail.Store.Short() {
+		out.Alerts = append(out.Alerts, "little space is left on the disk of "+s.data+": new mail is refused until there is more")
+	}
 	for _, l := range out.Services {
 		if l.Error != "" {
 			out.Alerts = append(out.Alerts, l.Name+": "+l.Error)

@@ -20,6 +20,7 @@ import (
 	"mailplusd/mail/message"
 	"mailplusd/mail/model"
 	"mailplusd/mail/state"
+	"mailplusd/mail/store"
 	"mailplusd/mail/store/segment"
 	"mailplusd/mail/wire"
 
@@ -215,6 +216,9 @@ func (ss *session) admitted() error {
 	}
 	if !ss.srv.Ready() {
 		return &smtp.SMTPError{Code: 421, EnhancedCode: smtp.EnhancedCode{4, 3, 2}, Message: "Service not available, try again later"}
+	}
+	if ss.srv.Store.Short() {
+		return storeReply(store.ErrNoSpace)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -40,6 +41,7 @@ func (s *State) openDB(dir string, fresh bool) (*handle, error) {
 		MemTableSize:       memTableSize,
 		FormatMajorVersion: pebble.FormatNewest,
 		Logger:             pebbleLogger{s.log},
+		EventListener:      &pebble.EventListener{BackgroundError: s.background},
 	}
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
@@ -51,6 +53,14 @@ func (s *State) openDB(dir string, fresh bool) (*handle, error) {
 	h := &handle{db: db, dir: dir, done: make(chan struct{})}
 	h.refs.Store(1)
 	return h, nil
+}
+
+// background is told that pebble could not write. It tries again at once, for ever.
+func (s *State) background(err error) {
+	if s.onFault != nil {
+		s.onFault(err)
+	}
+	time.Sleep(50 * time.Millisecond) // or it would do nothing else
 }
 
 // acquire gives the database in force; the caller must release it. After Close it gives one

@@ -34,6 +34,7 @@ type State struct {
 	cacheSize  int64
 	fs         vfs.FS
 	log        *slog.Logger
+	onFault    func(error)
 	applied    atomic.Uint64
 	appliedAt  atomic.Int64 // time of the newest applied entry
 	regime     atomic.Pointer[Regime]
@@ -67,6 +68,12 @@ type Options struct {
 	Cache  int64            // octets of pebble's block cache; 0: 32 MiB
 	Now    func() time.Time // nil: time.Now
 
+	// OnFault is told of each write that has failed. A full disk is tried again until there is room, after
+	// anything else nobody knows what is on the disk. nil: it is only logged.
+	OnFault func(error)
+	// NoRoom is called before a write that found no room is tried again: it may make some.
+	NoRoom func()
+
 	fs vfs.FS // of tests that need no disk; nil: the disk
 }
 
@@ -76,13 +83,19 @@ const maxCachedMailboxes = 20_000
 // Open opens or makes the database in o.Dir.
 func Open(o Options) (*State, error) {
 	s := &State{
-		dir: o.Dir, cacheSize: o.Cache, fs: o.fs, log: o.Logger, node: o.Node, now: o.Now, bus: newBus(),
+		dir: o.Dir, cacheSize: o.Cache, fs: o.fs, log: o.Logger, onFault: o.OnFault, node: o.Node, now: o.Now, bus: newBus(),
 		mailboxes: map[model.MailboxID]*model.Mailbox{},
 	}
 	s.inboxes = map[model.AccountID]model.MailboxID{}
 	s.work.mailboxes = map[model.MailboxID]*model.Mailbox{}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if o.NoRoom != nil {
+		if s.fs == nil {
+			s.fs = vfs.Default
+		}
+		s.fs = vfs.OnDiskFull(s.fs, o.NoRoom)
 	}
 	if s.now == nil {
 		s.now = time.Now

@@ -31,6 +31,7 @@ type Bodies interface {
 	Put(ctx context.Context, pieces ...[]byte) (segment.ID, int64, error)
 	NewSpool(limit int64) *segment.Spool
 	Open(id segment.ID) (*segment.Body, error)
+	Short() bool // new bodies are refused for want of space
 }
 
 // Store joins state and bodies.
@@ -70,6 +71,9 @@ const freshTimeout = 2 * time.Second
 
 // NewSpool takes in a body of unknown size, of limit octets at most.
 func (s *Store) NewSpool(limit int64) *segment.Spool { return s.bodies.NewSpool(limit) }
+
+// Short tells whether new messages are refused, because little space is left on the disk.
+func (s *Store) Short() bool { return s.bodies.Short() }
 
 // Body opens a body for reading.
 func (s *Store) Body(id model.BodyID) (*segment.Body, error) { return s.bodies.Open(segment.ID(id)) }

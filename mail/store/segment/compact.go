@@ -160,7 +160,7 @@ func (s *Store) move(ctx context.Context, f *file, id ID) error {
 	}
 	atomic.AddInt64(&s.stats.Bodies, -1)
 	atomic.AddInt64(&s.stats.Live, -l.length())
-	return s.submit(ctx, &put{rec: r, pieces: [][]byte{raw[recordSize:]}})
+	return s.submit(ctx, &put{rec: r, pieces: [][]byte{raw[recordSize:]}, moved: true})
 }
 
 // walk calls fn for every record of a segment.

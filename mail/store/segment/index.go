@@ -14,6 +14,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // loc is where a body is.
@@ -61,6 +62,9 @@ func (s *Store) openIndex() error {
 	dir := filepath.Join(s.o.Dir, "index")
 	opts := &pebble.Options{DisableWAL: true, MemTableSize: 8 << 20, FormatMajorVersion: pebble.FormatNewest, Logger: quiet{s},
 		EventListener: &pebble.EventListener{BackgroundError: s.background}}
+	if s.o.NoRoom != nil {
+		opts.FS = vfs.OnDiskFull(vfs.Default, s.o.NoRoom)
+	}
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}

@@ -149,6 +149,13 @@ type Options struct {
 	// OnFault, when set, is told of each write that found no room (IsNoSpace), and once that the store can't
 	// be written to any more. It must not wait.
 	OnFault func(error)
+
+	// Keep is how many octets of the file system bodies leave free: for the log that names them.
+	Keep int64
+	// Short, when set and true, refuses new bodies with ErrNoSpace; what is there can be moved.
+	Short func() bool
+	// NoRoom, when set, is called before a write of the index that found no room is tried again: it may make some.
+	NoRoom func()
 }
 
 // Store is the body store of one node.

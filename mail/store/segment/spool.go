@@ -64,6 +64,10 @@ func (sp *Spool) Write(p []byte) (int, error) {
 		sp.size += int64(len(p))
 		return len(p), nil
 	}
+	if sp.s.Short() { // a file of a large message takes space, too
+		sp.err = sp.s.refuse()
+		return 0, sp.err
+	}
 	n, err := sp.f.Write(p)
 	sp.size += int64(n)
 	if err != nil {
@@ -115,6 +119,9 @@ func (sp *Spool) Spill() error {
 
 // spill moves what is in memory to a file.
 func (sp *Spool) spill() error {
+	if sp.s.Short() {
+		return sp.s.refuse()
+	}
 	f, err := os.CreateTemp(sp.s.o.Dir, "spool-*")
 	if err != nil {
 		return sp.s.classify(err)
@@ -186,6 +193,9 @@ func (sp *Spool) commit(ctx context.Context, prefix []byte, want *ID) (ID, int64
 		return id, 0, err
 	} else if have {
 		return id, size, sp.s.ensureSpool(ctx, sp, id, size)
+	}
+	if sp.s.Short() {
+		return id, 0, sp.s.refuse()
 	}
 	p := &put{rec: record{id: id, size: size, stored: size, crc: crc.Sum32()}, pieces: [][]byte{prefix}, from: sp.f}
 	var c Copy

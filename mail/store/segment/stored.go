@@ -71,6 +71,10 @@ func (s *Store) PutStored(b Stored, done func(error)) {
 		done(err)
 		return
 	}
+	if s.Short() {
+		done(s.refuse())
+		return
+	}
 	p := &put{rec: record{id: b.ID, size: b.Size, stored: int64(len(b.Data[0])), flags: b.Form}, pieces: b.Data, then: done}
 	p.rec.crc = crc32.Checksum(b.Data[0], castagnoli)
 	if err := s.enqueue(nil, p); err != nil {

@@ -22,6 +22,7 @@ type put struct {
 	rec    record
 	pieces [][]byte
 	from   *os.File // instead of pieces: a large spool
+	moved  bool     // it is here already: its old place becomes free
 	done   chan error
 	then   func(error) // instead of done; must not wait
 }
@@ -58,6 +59,9 @@ func (s *Store) put(ctx context.Context, sp *Spool, want *ID, pieces ...[]byte) 
 	} else if have {
 		atomic.AddInt64(&s.stats.Dedups, 1)
 		return id, size, s.ensureSpool(ctx, sp, id, size)
+	}
+	if s.Short() {
+		return id, 0, s.refuse()
 	}
 	p := &put{rec: record{id: id, size: size, stored: size}, pieces: pieces}
 	if s.o.Compress && size >= minCompress {
@@ -183,7 +187,7 @@ func (s *Store) commit(batch []*put) error {
 		buf = buf[:0]
 		return err
 	}
-	err := s.allocate(off + batchLength(batch))
+	err := s.allocate(off+batchLength(batch), slices.ContainsFunc(batch, func(p *put) bool { return p.moved }))
 	for i, p := range batch {
 		if err != nil {
 			break
@@ -298,17 +302,30 @@ func (s *Store) fault(err error) {
 	}
 }
 
-// allocate reserves space ahead, so that fdatasync needn't write the file's length each time.
-func (s *Store) allocate(upTo int64) error {
+// Short tells whether new bodies are refused, because little space is left.
+func (s *Store) Short() bool { return s.o.Short != nil && s.o.Short() }
+
+// refuse is the error for a new body while there is little space.
+func (s *Store) refuse() error { return s.classify(unix.ENOSPC) }
+
+// allocate reserves space ahead, so that fdatasync needn't write the file's length each time: no more than
+// needed when there is little left, and nothing of what is to stay free. What is moved may take that, too.
+func (s *Store) allocate(upTo int64, moved bool) error {
 	if upTo <= s.alloc {
 		return nil
 	}
 	want := max(upTo, s.alloc+preallocate)
-	err := unix.Fallocate(int(s.head.f.Fd()), 0, s.alloc, want-s.alloc)
-	if errors.Is(err, unix.ENOSPC) && want > upTo {
-		want = upTo
-		err = unix.Fallocate(int(s.head.f.Fd()), 0, s.alloc, want-s.alloc)
+	var st unix.Statfs_t
+	if unix.Fstatfs(int(s.head.f.Fd()), &st) == nil {
+		free := int64(st.Bavail)*st.Bsize - s.o.Keep
+		if want-s.alloc > free {
+			want = upTo
+		}
+		if want-s.alloc > free && !moved {
+			return unix.ENOSPC
+		}
 	}
+	err := unix.Fallocate(int(s.head.f.Fd()), 0, s.alloc, want-s.alloc)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
 		err = nil
 	}
