@@ -62,9 +62,14 @@ func TestFullIsNoVoter(t *testing.T) {
 	w.wait("b follows", func() bool {
 		return b.book.Facts().State == pair.Joining && b.cluster.Status().AppliedIndex+10 > a.cluster.Status().AppliedIndex
 	})
+	copies := func() bool { a.mu.Lock(); defer a.mu.Unlock(); return a.mirror != "" }
+	w.wait("mail of a waits for no copy at b", func() bool { return !copies() })
 	for began := time.Now(); time.Since(began) < 4*quick.Stable+2*quick.Term; time.Sleep(10 * time.Millisecond) { // longer than it takes to be made a voter
 		if slices.Contains(a.cluster.Status().Voters, "b") {
 			t.Fatal("a node without room for mail was made a voter")
+		}
+		if copies() {
+			t.Fatal("new mail waits for a copy at a node that has no room for it")
 		}
 	}
 	end()

@@ -148,12 +148,18 @@ func (c *Controller) reunite(ctx context.Context, f Facts, h Hello) {
 		return
 	}
 	behind := c.behind(h)
-	near := behind <= 1000
-	if near {
-		c.copyTo(f.Peer.ID) // from here on nothing new will be missing
-	}
-	ready := near && behind <= lagLimit && h.Missing == 0 && !h.Full
 	now := c.now()
+	c.mu.Lock()
+	full := h.Full || c.peer.full > 0 && now-c.peer.full < fullTime
+	c.mu.Unlock()
+	near := behind <= 1000 && !full
+	switch {
+	case near:
+		c.copyTo(f.Peer.ID) // from here on nothing new will be missing
+	case full:
+		c.copyTo("") // or mail would wait for a copy that it can't store
+	}
+	ready := near && behind <= lagLimit && h.Missing == 0
 	c.mu.Lock()
 	if !ready {
 		c.upToDate = 0

@@ -216,7 +216,8 @@ type hooks struct {
 	wg      sync.WaitGroup
 
 	mu      sync.Mutex
-	filling string // node that a back-fill runs from
+	filling string    // node that a back-fill runs from
+	notYet  time.Time // after a pass that failed
 	missing int64
 	full    uint64 // a pass that began after this entry was applied found everything
 	passed  bool
@@ -276,7 +277,7 @@ func (h *hooks) Mirror(node string) { h.n.links.mirror.SetPeer(node) }
 func (h *hooks) Missing(node string, since uint64) (int64, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.filling == "" && node != "" && !(h.passed && h.full >= since) {
+	if h.filling == "" && node != "" && !(h.passed && h.full >= since) && time.Now().After(h.notYet) {
 		h.filling = node
 		h.wg.Add(1)
 		go h.fill(node)
@@ -301,6 +302,9 @@ func (h *hooks) fill(node string) {
 		return
 	}
 	h.passed = false
+	if err != nil {
+		h.notYet = time.Now().Add(time.Second) // a disk that is full is so for longer
+	}
 	if h.ctx.Err() == nil {
 		h.n.log.Info("back-fill", "fetched", st.Fetched, "missing there", st.Missing, "damaged there", st.Corrupt, "err", err)
 	}

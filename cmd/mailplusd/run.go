@@ -24,6 +24,7 @@ import (
 	"mailplusd/mail/store/segment"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
 )
 
 // node is everything that runs on this machine, in the order in which it was started.
@@ -36,6 +37,7 @@ type node struct {
 	mail    *mail.Server
 	admin   *server.Server
 
+	room      *room      // on the disk
 	book      *pair.Book // what this node is in a pair
 	identity  *transport.Identity
 	link      *transport.Transport // nil: this node has no link
@@ -102,6 +104,7 @@ func runOnce(ctx context.Context, cfg Config) (err error) {
 	}{
 		{"data directory", n.openData},
 		{"node link", n.openLink},
+		{"space on the disk", n.openRoom},
 		{"state", n.openState},
 		{"message bodies", n.openBodies},
 		{"replicated log", n.openCluster},
@@ -125,6 +128,7 @@ func runOnce(ctx context.Context, cfg Config) (err error) {
 	if n.ctl != nil {
 		n.ctl.Start()
 	}
+	n.watchRoom()
 	n.announce()
 	daemon.SdNotify(false, daemon.SdNotifyReady)
 	debug.FreeOSMemory() // what starting took is not needed again
@@ -176,7 +180,8 @@ func (n *node) openData(context.Context) error {
 func (n *node) path(elem string) string { return filepath.Join(n.cfg.Data, elem) }
 
 func (n *node) openState(context.Context) (err error) {
-	if n.state, err = state.Open(state.Options{Dir: n.path("state"), Node: uint16(n.book.Facts().Self.Number), Logger: n.log}); err != nil {
+	if n.state, err = state.Open(state.Options{Dir: n.path("state"), Node: uint16(n.book.Facts().Self.Number), Logger: n.log,
+		OnFault: n.ownFault, NoRoom: func() { n.room.Give() }}); err != nil {
 		return err
 	}
 	n.later(func() { n.done("state", n.state.Close()) })
@@ -196,23 +201,30 @@ func (n *node) openBodies(context.Context) (err error) {
 			c.PeerFault(err)
 		}
 	}
-	own := func(err error) {
-		if c := n.pair.Load(); c != nil && segment.IsNoSpace(err) {
-			c.OwnFault(err)
-		}
-		if !segment.IsNoSpace(err) {
-			select {
-			case n.broken <- err:
-			default:
-			}
-		}
-	}
-	n.bodies, n.links, err = openLinked(segment.Options{Dir: n.path("bodies"), Compress: true, Logger: n.log, OnFault: own}, dial, fault)
+	n.bodies, n.links, err = openLinked(segment.Options{
+		Dir: n.path("bodies"), Compress: true, Logger: n.log, OnFault: n.ownFault,
+		Keep: n.room.keep, Short: n.room.Short, NoRoom: func() { n.room.Give() },
+	}, dial, fault)
 	if err != nil {
 		return err
 	}
 	n.later(func() { n.links.Close(); n.done("message bodies", n.bodies.Close()) })
 	return nil
+}
+
+// ownFault is told of what this node could not write. With a full disk it goes on, and the other node is
+// to take over; after anything else nobody knows what is on the disk.
+func (n *node) ownFault(err error) {
+	if !segment.IsNoSpace(err) && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		select {
+		case n.broken <- err:
+		default:
+		}
+		return
+	}
+	if c := n.pair.Load(); c != nil {
+		c.OwnFault(err)
+	}
 }
 
 // maxEntry holds a transaction with 10,000 recipients, the most that can be set.
@@ -221,7 +233,7 @@ const maxEntry = 8 << 20
 func (n *node) openCluster(ctx context.Context) (err error) {
 	f := n.book.Facts()
 	cfg := cluster.Config{
-		ID: n.cfg.Name, DataDir: n.path("raft"), FSM: fsm{n.state}, Logger: n.log, MaxEntry: maxEntry,
+		ID: n.cfg.Name, DataDir: n.path("raft"), FSM: fsm{n.state}, Logger: n.log, MaxEntry: maxEntry, NoRoom: n.room.Give,
 		Bootstrap: f.State == pair.Single, Join: f.State == pair.Joining && f.Partial,
 	}
 	if f.State != pair.Single {

@@ -75,7 +75,7 @@ func (l *living) once(ctx context.Context) error {
 	n := &node{cfg: l.cfg, log: log, again: make(chan struct{}, 1)}
 	n.accepting.Store(true)
 	defer n.stop()
-	for _, step := range []func(context.Context) error{n.openData, n.openLink, n.openState, n.openBodies, n.openCluster, n.openMail, n.openPair, n.openAdmin} {
+	for _, step := range []func(context.Context) error{n.openData, n.openLink, n.openRoom, n.openState, n.openBodies, n.openCluster, n.openMail, n.openPair, n.openAdmin} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -83,6 +83,7 @@ func (l *living) once(ctx context.Context) error {
 	n.floating.exe = bins.mailplusd // this program has no guard command
 	n.mail.Start()
 	n.ctl.Start()
+	n.watchRoom()
 	l.mu.Lock()
 	l.now = n
 	l.mu.Unlock()

@@ -132,7 +132,16 @@ func (d *disk) fill() {
 // diskFaults are those of a site whose nodes have disks of their own.
 func (c *clients) diskFaults() []fault {
 	return []fault{
-		{name: "the holder's disk is full", serves: true, do: func(s *site, _ *rand.Rand) { c.fillDisk(s.holder()) }, end: makeRoom},
+		{name: "the holder's disk is full", serves: true, do: func(s *site, _ *rand.Rand) {
+			h := s.holder()
+			c.fillDisk(h)
+			// In order: with a word, not because the other one misses it.
+			s.poll(30*time.Second, "it has handed over", func() bool {
+				raw, err := os.ReadFile(h.log.Name())
+				return err == nil && strings.Contains(string(raw), `msg="handed over"`)
+			})
+			s.poll(30*time.Second, "the other node has the address", func() bool { return s.watch.now() == s.other(h).name })
+		}, end: makeRoom},
 		{name: "the secondary's disk is full", serves: true, do: func(s *site, _ *rand.Rand) { c.fillDisk(s.other(s.holder())) }, end: makeRoom},
 		{name: "the holder's disk fails", serves: true, do: func(s *site, _ *rand.Rand) { failDisk(s, s.holder()) }, end: repairDisks},
 		{name: "the secondary's disk fails", serves: true, do: func(s *site, _ *rand.Rand) { failDisk(s, s.other(s.holder())) }, end: repairDisks},
@@ -148,8 +157,8 @@ func (c *clients) diskFaults() []fault {
 	}
 }
 
-// fillDisk leaves no room on a node's disk, nor in what the node has set aside for mail: it is full when
-// the first message is refused for it, or when the node has ended.
+// fillDisk leaves no room on a node's disk, nor in what the body store has reserved: it is full when the first
+// message is refused for it.
 func (c *clients) fillDisk(n *node) {
 	s := c.s
 	s.note("%s: disk full", n.name)
@@ -210,6 +219,9 @@ func makeRoom(s *site) {
 	for _, n := range []*node{s.a, s.b} {
 		if err := os.Remove(n.disk.filler()); err == nil {
 			s.note("%s: room again", n.name)
+			if !n.runs() {
+				s.t.Errorf("%s has ended because its disk was full", n.name)
+			}
 		}
 	}
 	restart(s)
