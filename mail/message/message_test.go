@@ -75,6 +75,21 @@ func TestSections(t *testing.T) {
 			t.Errorf("%v exists", path)
 		}
 	}
+	// A message that is nothing but a letter: that is its part 1.
+	letter := []byte("Subject: outer\r\nContent-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\ntext\r\n")
+	root = Walk(letter, DefaultLimits()).Root
+	for _, c := range []struct {
+		path []int
+		what string
+		want string
+	}{
+		{[]int{1}, "", "Subject: inner\r\n\r\ntext\r\n"}, {[]int{1}, "HEADER", "Subject: inner\r\n\r\n"}, {[]int{1}, "TEXT", "text\r\n"}, {[]int{1, 1}, "", "text\r\n"},
+		{nil, "HEADER", "Subject: outer\r\nContent-Type: message/rfc822\r\n\r\n"}, {[]int{2}, "", ""}, {[]int{1, 2}, "", ""},
+	} {
+		if got, ok := Section(letter, root, c.path, c.what); string(got) != c.want || ok != (c.want != "") {
+			t.Errorf("%v %s: %q %v", c.path, c.what, got, ok)
+		}
+	}
 	got := HeaderFields([]byte("A: 1\r\nB: 2\r\n 3\r\nC: 4\r\n\r\n"), []string{"b"}, false)
 	if string(got) != "B: 2\r\n 3\r\n\r\n" {
 		t.Errorf("%q", got)

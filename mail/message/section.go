@@ -9,8 +9,8 @@ import (
 // An empty path is the message itself.
 func Find(root *Part, path []int) *Part {
 	p := root
-	for _, n := range path {
-		if p.Message != nil {
+	for i, n := range path {
+		if p.Message != nil && i > 0 { // the letter that is all of a message is its part 1
 			p = p.Message
 		}
 		switch {
@@ -42,14 +42,10 @@ func Section(raw []byte, root *Part, path []int, what string) (out []byte, ok bo
 		}
 		return nil, false
 	}
-	single := p != root && len(path) > 0 && p.Type != "MULTIPART" && p == parentOf(root, path)
 	switch what {
 	case "":
 		return raw[p.BodyStart:p.End], true
 	case "MIME":
-		if single {
-			return raw[p.HeaderStart:p.BodyStart], true
-		}
 		return raw[p.HeaderStart:p.BodyStart], true
 	case "HEADER":
 		if p.Message != nil {
@@ -62,8 +58,6 @@ func Section(raw []byte, root *Part, path []int, what string) (out []byte, ok bo
 	}
 	return nil, false
 }
-
-func parentOf(root *Part, path []int) *Part { return Find(root, path[:len(path)-1]) }
 
 // HeaderFields filters a header's octets: only the named fields, or all but them. The empty
 // line at the end is kept (RFC 3501 §6.4.5).

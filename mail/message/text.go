@@ -2,9 +2,8 @@ package message
 
 import (
 	"bytes"
-	"encoding/base64"
+	"errors"
 	"io"
-	"mime/quotedprintable"
 	"slices"
 	"strings"
 
@@ -104,39 +103,23 @@ func (g *gatherer) part(p *Part) {
 	g.add(text)
 }
 
+// errFull ends the decoding of a text that is long enough.
+var errFull = errors.New("message: enough text")
+
+// decodeText gives a part's text in UTF-8. It is as tolerant as DecodeTransfer: what a sloppy program
+// wrote is found all the same.
 func decodeText(raw []byte, p *Part) string {
-	var r io.Reader = bytes.NewReader(raw)
-	switch p.Encoding {
-	case "BASE64":
-		r = base64.NewDecoder(base64.StdEncoding, &base64Only{r: r})
-	case "QUOTED-PRINTABLE":
-		r = quotedprintable.NewReader(r)
-	}
-	r = io.LimitReader(r, maxText)
+	out := make([]byte, 0, min(len(raw), maxText))
+	_ = DecodeTransfer(p.Encoding, raw, func(b []byte) error {
+		if out = append(out, b[:min(len(b), maxText-len(out))]...); len(out) == maxText {
+			return errFull
+		}
+		return nil
+	})
 	if cs := p.param("CHARSET"); cs != "" && !strings.EqualFold(cs, "utf-8") && !strings.EqualFold(cs, "us-ascii") {
-		if d, err := charset.NewReaderLabel(cs, r); err == nil {
-			r = d
+		if r, err := charset.NewReaderLabel(cs, bytes.NewReader(out)); err == nil {
+			out, _ = io.ReadAll(r) // what can be decoded counts
 		}
 	}
-	out, _ := io.ReadAll(r) // what can be decoded counts
 	return strings.ToValidUTF8(string(out), "\uFFFD")
-}
-
-// base64Only passes over what isn't base64, as real mail needs.
-type base64Only struct{ r io.Reader }
-
-func (b *base64Only) Read(p []byte) (int, error) {
-	for {
-		n, err := b.r.Read(p)
-		k := 0
-		for _, c := range p[:n] {
-			if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '+' || c == '/' || c == '=' {
-				p[k] = c
-				k++
-			}
-		}
-		if k > 0 || err != nil {
-			return k, err
-		}
-	}
 }

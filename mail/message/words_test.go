@@ -69,6 +69,23 @@ func TestWords(t *testing.T) {
 	}
 }
 
+// TestSloppyText: what follows a mistake in a transfer encoding is found, too.
+func TestSloppyText(t *testing.T) {
+	for encoding, text := range map[string]string{
+		"quoted-printable": "100% =xy sure\x01 =C3=A9t=C3=\r\n=A9 =\r\n =e9=", "base64": "MTAwJSA9eHk*gc3Vy\r\n!ZQ== IMOpdMOpIA==", "8bit": "100% =xy sure \xc3\xa9t\xc3\xa9 ", "x-unknown": "100% =xy sure \xc3\xa9t\xc3\xa9 ",
+	} {
+		raw := []byte("Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: " + encoding + "\r\n\r\n" + text)
+		w := Walk(raw, DefaultLimits()).Root.Words(raw)
+		if !w.BodyHas("100% =xy sure") || !w.BodyHas(" ete ") {
+			t.Errorf("%s: %q", encoding, w.Body)
+		}
+	}
+	raw := []byte("Content-Type: text/plain\r\n\r\n" + strings.Repeat("0123456789abcdef", maxText/16) + "behind")
+	if w := Walk(raw, DefaultLimits()).Root.Words(raw); len(w.Body) != 1 || len(w.Body[0]) != maxText {
+		t.Errorf("%d texts", len(w.Body))
+	}
+}
+
 // FuzzWords takes any message apart: no panic, and what comes out is folded and valid.
 func FuzzWords(f *testing.F) {
 	f.Add("Subject: x\r\nContent-Type: text/html\r\n\r\n<p>a<style>b</style>")

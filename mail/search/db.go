@@ -12,7 +12,7 @@ import (
 
 // version is the form of the index: of tables, tokens and of message.Words and message.Fold behind
 // them. Raise it with any of them: indexes of another version are built anew.
-const version = 2
+const version = 3
 
 // errDamaged says that an index can't be used and must be built anew.
 var errDamaged = errors.New("search: the index is damaged or of another version")
