@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,6 +46,34 @@ func (d *process) ended() bool {
 	default:
 		return false
 	}
+}
+
+// rawIMAP logs in and gives what sends a command and looks for a text among the lines of its answer.
+func (d *process) rawIMAP(user string) func(cmd, want string) {
+	d.t.Helper()
+	c, err := net.Dial("tcp", d.port(2143))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(3 * time.Minute))
+	lines := bufio.NewScanner(c)
+	gets := func(cmd, want string) {
+		d.t.Helper()
+		fmt.Fprintf(c, "%s\r\n", cmd)
+		found := false
+		for tag, _, _ := strings.Cut(cmd, " "); lines.Scan(); {
+			found = found || strings.Contains(lines.Text(), want)
+			if strings.HasPrefix(lines.Text(), tag+" ") {
+				break
+			}
+		}
+		if !found {
+			d.t.Errorf("%.40s: %s (%v), want %s", cmd, lines.Text(), lines.Err(), want)
+		}
+	}
+	gets("a LOGIN "+user+" "+devPassword, "a OK")
+	return gets
 }
 
 // TestFullDisk: the disk of a node is full to the last block. New mail is refused, in SMTP before it is sent;
@@ -109,6 +139,11 @@ func TestFullDisk(t *testing.T) {
 	if _, err := app.Wait(); err == nil || !strings.Contains(err.Error(), "the disk is full") {
 		t.Errorf("APPEND: %v", err)
 	}
+	// Several messages in one APPEND: all are kept or none, and the session stays in step.
+	raw := d.rawIMAP("alice")
+	several := "APPEND Drafts {18+}\r\nSubject: small\r\n\r\n {23+}\r\n" + text + " {23+}\r\n" + text
+	raw("b "+several, "b NO ")
+	raw("c STATUS Drafts (MESSAGES UIDNEXT)", `* STATUS "Drafts" (MESSAGES 0 UIDNEXT 1)`)
 	flags := 0
 	poll("what was set aside is used", func() bool {
 		for range 50 {
@@ -133,6 +168,8 @@ func TestFullDisk(t *testing.T) {
 	}
 	poll("mail is taken again", func() bool { return mail(accepted)[0] == '2' })
 	accepted++
+	raw("d "+several, "d OK [APPENDUID")
+	raw("e STATUS Drafts (MESSAGES)", `* STATUS "Drafts" (MESSAGES 3)`)
 	poll("space is set aside again", set)
 
 	fill(t, filler)
