@@ -278,7 +278,7 @@ func (t *transaction) rcpt(r *model.QueueRcpt) (string, error) {
 		line += " NOTIFY=" + strings.ToUpper(r.Notify)
 	}
 	switch kind, addr, ok := strings.Cut(r.ORcpt, ";"); {
-	case !ok || !isASCII(kind):
+	case !ok || !isAtom(kind): // it may not end the line
 	case strings.EqualFold(kind, "utf-8") || !isASCII(addr):
 		line += " ORCPT=utf-8;" + codePoints(addr)
 	default:
@@ -324,6 +324,16 @@ func isASCII(s string) bool {
 		}
 	}
 	return true
+}
+
+// isAtom tells whether a text is a type of addresses (RFC 3461 §4.2).
+func isAtom(s string) bool {
+	for _, c := range []byte(s) {
+		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return s != ""
 }
 
 // xtext writes a parameter of RFC 3461 §4.

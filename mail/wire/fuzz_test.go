@@ -5,6 +5,7 @@ import (
 	"io"
 	"log"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -114,6 +115,26 @@ func FuzzProxy(f *testing.F) {
 		}
 		if a, b := run(nil), run(cuts); a != b {
 			t.Fatalf("uncut %q, cut %q", a, b)
+		}
+	})
+}
+
+// FuzzXClient: what a proxy says of a client is taken whole or not at all, and nothing in it ends a line.
+func FuzzXClient(f *testing.F) {
+	f.Add("ADDR=IPV6:2001:db8::7 PORT=25 HELO=a+20b LOGIN=[UNAVAILABLE]")
+	f.Add("NAME=+0D+0A ADDR=+")
+	f.Fuzz(func(t *testing.T, arg string) {
+		attrs, ok := parseXClient(arg)
+		if ok == (len(attrs) == 0) {
+			t.Errorf("%q: %v %v", arg, attrs, ok)
+		}
+		for k, v := range attrs {
+			if strings.ContainsAny(k+v, "\r\n\x00") && !strings.ContainsAny(arg, "\r\n\x00") {
+				t.Errorf("%q: %q is %q", arg, k, v)
+			}
+		}
+		if ap, ok := override(netip.Addr{}, attrs["ADDR"], attrs["PORT"]); ok && attrs["ADDR"] != "" && !ap.Addr().IsValid() {
+			t.Errorf("%q: %v", arg, ap)
 		}
 	})
 }
