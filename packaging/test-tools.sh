@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the programs that tests talk to, where that is possible. Never fails: tests skip with a word.
-want="swaks:swaks mbsync:isync mutt:mutt s-nail:s-nail fetchmail:fetchmail getmail:getmail6 offlineimap:offlineimap3 dovecot:dovecot-imapd curl:curl openssl:openssl postfix:postfix tmux:tmux named:bind9 slapd:slapd ldapsearch:ldap-utils samba-tool:samba haproxy:haproxy"
+want="swaks:swaks mbsync:isync mutt:mutt s-nail:s-nail fetchmail:fetchmail getmail:getmail6 offlineimap:offlineimap3 dovecot:dovecot-imapd curl:curl openssl:openssl postfix:postfix tmux:tmux named:bind9 dnssec-signzone:bind9-utils slapd:slapd ldapsearch:ldap-utils samba-tool:samba haproxy:haproxy"
 missing=""
 for w in $want; do
 	prog=${w%%:*} pkg=${w##*:}
