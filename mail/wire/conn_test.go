@@ -393,6 +393,31 @@ func TestProxy(t *testing.T) {
 	}
 }
 
+// TestSlowProxy: a proxy that does not finish its header is let go, and meanwhile others are served.
+func TestSlowProxy(t *testing.T) {
+	local := []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+	cfg := Config{Proxy: ProxyListed, ProxyFrom: func() []netip.Prefix { return local }, Timeouts: Timeouts{Proxy: 200 * time.Millisecond}}
+	l, err := Listen("tcp", "127.0.0.1:0", cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, begun := range []string{"", "P", "PROXY TCP4 192.0.2.7 ", string(proxyV2Sig), string(proxyV2Sig) + "\x21\x11\x00\x0c\xc0"} {
+		p := dial(t, l)
+		p.send(begun)
+		other, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		nc, err := l.Accept()
+		if err != nil || nc.RemoteAddr().String() != other.LocalAddr().String() {
+			t.Errorf("%q: %v %v", begun, nc.RemoteAddr(), err)
+		}
+		_, _ = nc.Close(), other.Close()
+		p.closed()
+	}
+}
+
 // TestProxyTLS: the header comes in clear before implicit TLS.
 func TestProxyTLS(t *testing.T) {
 	local := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
