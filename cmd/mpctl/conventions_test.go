@@ -33,6 +33,7 @@ var unasked = map[string]string{
 	"relay trusted delete":       "one command sets it again",
 	"relay domain delete":        "one command sets it again; what is queued still goes out",
 	"delivery postmaster delete": "one command sets it again",
+	"queue hold-rule delete":     "one command sets it again; what it holds stays held",
 }
 
 // TestConventions holds every declared operation to the conventions that a user learns once.
