@@ -297,6 +297,8 @@ func (ss *session) send(m *message, lines int) error {
 	if err != nil {
 		return err
 	}
+	ss.c.TraceOut(wire.TraceBody)
+	defer ss.c.TraceOut(wire.TraceLines)
 	w := &stuffer{w: ss.c, lines: lines, bol: true}
 	if _, err := body.WriteTo(w); err != nil && !errors.Is(err, errEnough) {
 		return err // the answer is cut: only closing tells the client so

@@ -77,6 +77,7 @@ type Conn struct {
 	in, sent  atomic.Int64
 	traceIn   atomic.Int32
 	traceOut  atomic.Int32
+	traceLit  int64 // octets of a literal of the output that the transcript still waits for; wmu is held
 	closed    atomic.Bool
 	reason    atomic.Pointer[string]
 	done      chan struct{}

@@ -431,6 +431,23 @@ func TestProxyTLS(t *testing.T) {
 	}
 }
 
+// TestTranscriptOfLiterals: what IMAP sends as a literal is a message, however the output was cut.
+func TestTranscriptOfLiterals(t *testing.T) {
+	var buf syncBuffer
+	c := &Conn{id: "x", log: slog.New(slog.NewTextHandler(&buf, &slog.HandlerOptions{Level: LevelTrace}))}
+	c.traceWrite([]byte("* 1 FETCH (UID 7 BODY[] {10}\r\nhush"))
+	c.traceWrite([]byte("-hush\n UID 8 BODY[TEXT] ~{5}\r\nhush!)\r\na OK done\r\n"))
+	out := buf.String()
+	for _, want := range []string{"UID 7", "(4 bytes)", "(6 bytes)", "UID 8", "(5 bytes)", "text=)", "a OK done"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, "hush") {
+		t.Errorf("a message is in the transcript:\n%s", out)
+	}
+}
+
 // TestTranscript: secrets and bodies appear only at their own levels, however the
 // input was cut.
 func TestTranscript(t *testing.T) {
@@ -446,7 +463,7 @@ func TestTranscript(t *testing.T) {
 		p.do("DATA", "354 ")
 		p.do("hush-hush\r\n.", "250 ")
 		out := buf.String()
-		if !strings.Contains(out, "MAIL FROM") || !strings.Contains(out, "250 2.1.5 Ok") || !strings.Contains(out, "cid="+l.Conns()[0].ID()) {
+		if !strings.Contains(out, "MAIL FROM") || !strings.Contains(out, "250 2.1.5 Ok") || !strings.Contains(out, "conn="+l.Conns()[0].ID()) {
 			t.Errorf("level %d: %s", level, out)
 		}
 		if got := strings.Contains(out, "AHUAcA=="); got != (level <= LevelTraceAuth) {

@@ -68,7 +68,7 @@ func (l *Listener) steer(c *Conn, place tally.Place) bool {
 		})
 		<-l.opening
 		if err != nil {
-			l.cfg.log().Debug("session not handed over", "cid", c.id, "protocol", l.proto.Name(), "err", err)
+			l.cfg.log().Debug("session not handed over", "conn", c.id, "protocol", l.proto.Name(), "err", err)
 			l.enter(c, place) // if it was cut meanwhile, it ends with its first octet
 			l.mu.Lock()
 			delete(l.away, a)

@@ -318,7 +318,7 @@ func (l *Listener) admit(raw net.Conn) {
 		}()
 		_ = c.SetReadDeadline(time.Now().Add(l.cfg.Timeouts.Proxy))
 		if err := c.readProxy(); err != nil {
-			l.cfg.log().Info("connection refused", "cid", c.id, "protocol", l.proto.Name(),
+			l.cfg.log().Info("connection refused", "conn", c.id, "protocol", l.proto.Name(),
 				"peer", raw.RemoteAddr().String(), "reason", cause(err))
 			c.Abort(ReasonProtocol)
 			return
@@ -336,7 +336,7 @@ func (l *Listener) count(c *Conn) {
 		place, why = l.lim.enter(ip, time.Now())
 	}
 	if why != Accepted {
-		l.cfg.log().LogAttrs(context.Background(), slog.LevelInfo, "connection refused", slog.String("cid", c.id),
+		l.cfg.log().LogAttrs(context.Background(), slog.LevelInfo, "connection refused", slog.String("conn", c.id),
 			slog.String("protocol", l.proto.Name()), slog.String("remote", ip.String()), slog.String("reason", why.String()))
 		l.refuse(c, why)
 		return

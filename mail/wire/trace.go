@@ -61,10 +61,39 @@ func (c *Conn) traceWrite(p []byte) {
 	case TraceBody:
 		c.traceText(traceDirOut, k, p)
 	default:
-		for line := range bytes.Lines(p) {
-			c.traceText(traceDirOut, k, line)
-		}
+		c.traceLines(k, p)
 	}
+}
+
+// traceLines writes replies line by line; a literal in them (RFC 9051 §4.3) is a message or a part of one.
+func (c *Conn) traceLines(k TraceKind, p []byte) {
+	for len(p) > 0 {
+		if n := min(c.traceLit, int64(len(p))); n > 0 {
+			c.traceText(traceDirOut, TraceBody, p[:n])
+			c.traceLit, p = c.traceLit-n, p[n:]
+			continue
+		}
+		end := bytes.IndexByte(p, '\n') + 1
+		if end == 0 {
+			end = len(p)
+		}
+		c.traceText(traceDirOut, k, p[:end])
+		c.traceLit, p = literalSize(p[:end]), p[end:]
+	}
+}
+
+// literalSize is the number of octets that a line of output announces at its end.
+func literalSize(line []byte) int64 {
+	line, ok := bytes.CutSuffix(line, []byte("}\r\n"))
+	start := bytes.LastIndexByte(line, '{')
+	if !ok || start < 0 {
+		return 0
+	}
+	n, err := strconv.ParseInt(string(line[start+1:]), 10, 64)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
 }
 
 // traceRead puts input that is no line into the transcript: a body, unless it
@@ -107,7 +136,7 @@ func (c *Conn) traceText(d traceDir, k TraceKind, p []byte) {
 	if d == traceDirIn {
 		dir = "C"
 	}
-	c.log.LogAttrs(ctx, level, "wire", slog.String("cid", c.id), slog.String("dir", dir), slog.String("text", text))
+	c.log.LogAttrs(ctx, level, "wire", slog.String("conn", c.id), slog.String("dir", dir), slog.String("text", text))
 }
 
 // mask hides what follows a command that carries a secret: AUTH and
