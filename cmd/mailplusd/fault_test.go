@@ -20,6 +20,10 @@ func TestSecondDaemonIsRefused(t *testing.T) {
 	if err == nil || !strings.Contains(string(out), fmt.Sprintf("process %d", d.cmd.Process.Pid)) {
 		t.Errorf("%v\n%s", err, out)
 	}
+	out, err = exec.Command(bins.mailplusd, "dev", "--data", t.TempDir(), "--port-offset", fmt.Sprint(d.offset)).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "--port-offset") {
+		t.Errorf("on the same ports: %v\n%s", err, out)
+	}
 }
 
 func TestUnusableDataDirectory(t *testing.T) {

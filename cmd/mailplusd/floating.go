@@ -26,7 +26,7 @@ func guardCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "vip-guard", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+			log := slog.New(logHandler(os.Getenv(envLogFormat) == "json", slog.LevelInfo))
 			return vip.RunGuard(os.Stdin, os.Stdout, vip.GuardHooks{Farewell: sayFarewell, Logger: log})
 		},
 	}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -18,7 +19,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if err := root().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "mailplusd:", err)
+		if !errors.As(err, new(errLogged)) {
+			fmt.Fprintln(os.Stderr, "mailplusd:", err)
+		}
 		os.Exit(1)
 	}
 }
@@ -63,7 +66,11 @@ func devCommand() *cobra.Command {
 				return err
 			}
 			cfg.LogLevel = level
-			return run(cmd.Context(), cfg)
+			err = run(cmd.Context(), cfg)
+			if errors.Is(err, syscall.EADDRINUSE) {
+				err = fmt.Errorf("%w: another program has the port, perhaps another mailplusd dev; stop it, or give this one --port-offset and a --data of its own", err)
+			}
+			return err
 		},
 	}
 	c.Flags().StringVar(&data, "data", "var/dev", "directory of all data")

@@ -65,9 +65,13 @@ type node struct {
 const faultTime = 10 * time.Second
 
 // run runs a node until ctx ends, and anew when its log has to begin anew.
-func run(ctx context.Context, cfg Config) error {
+func run(ctx context.Context, cfg Config) (err error) {
 	log, err := newLogger(cfg)
 	if err != nil {
+		return err
+	}
+	defer func() { err = logEnd(cfg, log, err) }()
+	if err = shareLog(cfg, log); err != nil {
 		return err
 	}
 	if cfg.spawner, err = lessPrivileged(cfg, log); err != nil {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// freshNode is a node that is not set up, on the real ports of an address.
-func freshNode(t *testing.T, host string) *process {
+// freshNode is a node that is not set up, on the real ports of an address; args are more flags of serve.
+func freshNode(t *testing.T, host string, args ...string) *process {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for ports 25, 465 and 587")
@@ -26,7 +26,7 @@ func freshNode(t *testing.T, host string) *process {
 	d := &process{t: t, dir: filepath.Join(t.TempDir(), "data")}
 	os.MkdirAll(d.dir, 0o700)
 	conf := d.file("mailplusd.yaml", fmt.Sprintf("name: n1\ndata: %s\nbind: %s\nlink: none\nadmin-socket: %s/admin.sock\nlog-level: warn\n", d.dir, host, d.dir))
-	d.cmd = exec.Command(bins.mailplusd, "serve", "--config", conf)
+	d.cmd = exec.Command(bins.mailplusd, append([]string{"serve", "--config", conf}, args...)...)
 	d.cmd.Stdout, d.cmd.Stderr = &d.log, &d.log
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -174,7 +174,7 @@ func TestEveryLineGetsATaggedAnswer(t *testing.T) {
 }
 
 func TestSelectFetchStoreSearch(t *testing.T) {
-	// covers: R6.19 I.19
+	// covers: I.19
 	w := newWorld(t)
 	w.deliver("anna", mail)
 	w.deliver("anna", strings.Replace(mail, "hello", "bye", 1))
