@@ -32,6 +32,7 @@ var unasked = map[string]string{
 	"relay rule delete":          "one command sets it again",
 	"relay trusted delete":       "one command sets it again",
 	"relay domain delete":        "one command sets it again; what is queued still goes out",
+	"queue hold-rule delete":     "one command sets it again; what is held stays held",
 	"delivery postmaster delete": "one command sets it again",
 	"queue hold-rule delete":     "one command sets it again; what it holds stays held",
 }
