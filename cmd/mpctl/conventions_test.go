@@ -34,7 +34,6 @@ var unasked = map[string]string{
 	"relay domain delete":        "one command sets it again; what is queued still goes out",
 	"queue hold-rule delete":     "one command sets it again; what is held stays held",
 	"delivery postmaster delete": "one command sets it again",
-	"queue hold-rule delete":     "one command sets it again; what it holds stays held",
 }
 
 // TestConventions holds every declared operation to the conventions that a user learns once.
