@@ -44,7 +44,7 @@ func quick(t wire.Timeouts) wire.Timeouts {
 	}
 }
 
-// slowServer is a mail server with bob, and its seven listeners.
+// slowServer is a mail server with bob, and its nine listeners.
 func slowServer(t *testing.T) (addr map[string]string) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
@@ -95,7 +95,7 @@ func slowServer(t *testing.T) (addr map[string]string) {
 	}
 	addr = map[string]string{}
 	var stops []func()
-	for _, name := range []string{"smtp", "smtps", "submission", "imap", "imaps", "pop3", "pop3s"} {
+	for _, name := range []string{"smtp", "smtps", "submission", "imap", "imaps", "pop3", "pop3s", "autoconfig", "autoconfig-http"} {
 		cfg := s.wireConfig(name)
 		cfg.Timeouts = quick(cfg.Timeouts)
 		l, err := wire.Listen("tcp", "127.0.0.1:0", cfg)
@@ -179,6 +179,14 @@ func TestSlowLoris(t *testing.T) {
 			slow(raw, name, "", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 30*time.Second)
 		}
 	}
+	for name, start := range map[string]string{"autoconfig": "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "autoconfig-http": "GET /mail/config-v1.1.xml HTTP/1.1\r\nX: "} {
+		raw, err := net.Dial("tcp", addr[name])
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw.SetDeadline(time.Now().Add(60 * time.Second))
+		slow(raw, name, "", start, 10*time.Second)
+	}
 	for _, name := range []string{"smtp", "smtps"} {
 		c, r := talk(t, name, addr[name])
 		for _, line := range []string{"HELO x.example", "MAIL FROM:<x@y.example>", "RCPT TO:<bob@example.test>", "DATA"} {
@@ -223,7 +231,7 @@ func TestSlowLoris(t *testing.T) {
 		default:
 		}
 	}
-	for name := range addr {
+	for name := range commands {
 		if served[name] == 0 {
 			t.Errorf("%s: nobody was served meanwhile", name)
 		}
