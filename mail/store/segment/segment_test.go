@@ -91,6 +91,27 @@ func TestPutOpenReopen(t *testing.T) {
 	check(open(t, dir, 64<<10))
 }
 
+// The same body from many at the same moment is counted once.
+func TestSameBodyAtOnce(t *testing.T) {
+	s := open(t, t.TempDir(), 1<<20)
+	text := body(2, 5000)
+	for round := range 20 {
+		var wg sync.WaitGroup
+		for range 16 {
+			wg.Go(func() {
+				if _, _, err := s.Put(context.Background(), text, []byte{byte(round)}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		n := int64(round + 1)
+		if st := s.Stats(); st.Bodies != n || st.Live < n*5000 || st.Live > n*5200 {
+			t.Fatalf("%d bodies were stored: %+v", n, st)
+		}
+	}
+}
+
 func TestIndexLostAndCrash(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, 32<<10)

@@ -245,12 +245,20 @@ func (s *Store) indexBatch(batch []*put, locs []loc) error {
 	b := s.index.NewBatch()
 	defer b.Close()
 	var mended []ID
+	here := make(map[ID]loc, len(batch)) // of this batch
 	for i, p := range batch {
+		// It may be here already: stored by somebody else at the same moment, or damaged. What has moved
+		// was taken off the count by who moves it.
+		l, ok := here[p.rec.id]
+		if !ok && !p.moved {
+			l, ok, _ = s.lookup(p.rec.id) // it is only a count
+		}
+		if ok {
+			atomic.AddInt64(&s.stats.Bodies, -1)
+			atomic.AddInt64(&s.stats.Live, -l.length())
+		}
+		here[p.rec.id] = locs[i]
 		if s.keeps.isDamaged(p.rec.id) {
-			if l, ok, err := s.lookup(p.rec.id); err == nil && ok {
-				atomic.AddInt64(&s.stats.Bodies, -1)
-				atomic.AddInt64(&s.stats.Live, -l.length())
-			}
 			mended = append(mended, p.rec.id)
 		}
 		if err := b.Set(bodyKey(p.rec.id), locs[i].encode(), nil); err != nil {
