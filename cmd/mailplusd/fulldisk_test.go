@@ -92,6 +92,9 @@ func TestFullDisk(t *testing.T) {
 	})
 	d.start()
 	d.mailbox(3)
+	d.ok("config", "set", "network.resolvers="+resolver(t, ""), "queue.min-backoff=1", "queue.max-backoff=1")
+	d.ok("queue", "hold-rule", "add", "pause", "--domain", "gone.test")
+	d.submit("alice", "x@gone.test")
 	reserve, filler := filepath.Join(d.dir, "reserve"), filepath.Join(disk.dir, "filler")
 	set := func() bool { info, err := os.Stat(reserve); return err == nil && info.Size() > 0 }
 	poll := func(what string, ok func() bool) {
@@ -144,6 +147,10 @@ func TestFullDisk(t *testing.T) {
 	several := "APPEND Drafts {18+}\r\nSubject: small\r\n\r\n {23+}\r\n" + text + " {23+}\r\n" + text
 	raw("b "+several, "b NO ")
 	raw("c STATUS Drafts (MESSAGES UIDNEXT)", `* STATUS "Drafts" (MESSAGES 0 UIDNEXT 1)`)
+	// What can't be delivered can't be returned either: it waits for room.
+	d.ok("queue", "release", "1")
+	poll("the notification finds no room", func() bool { return strings.Contains(d.log.String(), "outcome of a delivery attempt not stored") })
+	d.has("x@gone.test", "queue", "list")
 	flags := 0
 	poll("what was set aside is used", func() bool {
 		for range 50 {
@@ -168,6 +175,8 @@ func TestFullDisk(t *testing.T) {
 	}
 	poll("mail is taken again", func() bool { return mail(accepted)[0] == '2' })
 	accepted++
+	poll("the sender is told", func() bool { return d.messages("alice") == 1 })
+	d.until("[]", "queue", "list", "-o", "json")
 	raw("d "+several, "d OK [APPENDUID")
 	raw("e STATUS Drafts (MESSAGES)", `* STATUS "Drafts" (MESSAGES 3)`)
 	poll("space is set aside again", set)
