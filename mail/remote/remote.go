@@ -166,7 +166,7 @@ func (d *delivery) hosts(ctx context.Context) {
 func (d *delivery) all(err error, s *session, down bool) {
 	for _, i := range d.left {
 		d.results[i] = outcome(d.j.Rcpts[i].N, err, s)
-		d.results[i].Down = down
+		d.results[i].Down = down && d.results[i].Outcome != model.OutcomeFailed // for good: another message fails, too, and needs no rest
 	}
 }
 
