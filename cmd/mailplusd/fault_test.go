@@ -165,3 +165,25 @@ func TestDamagedBodyIsNamedNotServed(t *testing.T) {
 		t.Errorf("FETCH:\n%s", got)
 	}
 }
+
+// TestStopWithoutDisk: the disk fails while the daemon stops. It does not wait for it for ever.
+func TestStopWithoutDisk(t *testing.T) {
+	d := newDaemon(t)
+	d.start()
+	d.mailbox(3)
+	if err := os.RemoveAll(d.dir); err != nil {
+		t.Fatal(err)
+	}
+	d.cmd.Process.Signal(os.Interrupt)
+	select {
+	case err := <-d.exited:
+		if err == nil || !strings.Contains(d.log.String(), "not everything could be closed") {
+			t.Errorf("%v\n%s", err, d.log.String())
+		}
+	case <-time.After(time.Minute):
+		d.cmd.Process.Kill()
+		<-d.exited
+		t.Errorf("it waits for ever\n%s", d.log.String())
+	}
+	d.cmd = nil
+}

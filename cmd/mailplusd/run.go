@@ -95,12 +95,8 @@ func runOnce(ctx context.Context, cfg Config) (err error) {
 	}
 	n := &node{cfg: cfg, log: log, again: make(chan struct{}, 1), broken: make(chan error, 1)}
 	n.accepting.Store(true)
-	var limit *time.Timer // for the end of a node whose disk has failed
-	defer func() {
-		if limit != nil {
-			limit.Stop()
-		}
-	}()
+	ended := make(chan struct{})
+	defer close(ended)
 	defer n.stop()
 	for _, step := range []struct {
 		name string
@@ -155,16 +151,31 @@ func runOnce(ctx context.Context, cfg Config) (err error) {
 		err = n.book.Fault()
 		log.Error("stopping", "err", err)
 	}
-	if err != nil {
-		// Who waits for such a disk may wait for ever, and as long as this process is there its address
-		// and its place in the pair are not free.
-		limit = time.AfterFunc(faultTime, func() {
-			log.Error("not everything could be closed")
-			os.Exit(1)
-		})
-	}
+	go n.boundEnd(err, ended)
 	daemon.SdNotify(false, daemon.SdNotifyStopping)
 	return err
+}
+
+// boundEnd sees to it that a node ends whose disk has failed, before it began to stop or while it does.
+// Who waits for such a disk may wait for ever, and as long as this process is there its address and
+// its place in the pair are not free.
+func (n *node) boundEnd(err error, ended <-chan struct{}) {
+	if err == nil {
+		select {
+		case err = <-n.broken:
+		case <-n.cluster.Failed():
+			err = n.cluster.Fault()
+		case <-ended:
+			return
+		}
+		n.log.Error("the disk fails while this node stops", "err", err)
+	}
+	select {
+	case <-time.After(faultTime):
+		n.log.Error("not everything could be closed")
+		os.Exit(1)
+	case <-ended:
+	}
 }
 
 func (n *node) openData(context.Context) error {
