@@ -35,7 +35,7 @@ func TestUnusableDataDirectory(t *testing.T) {
 	os.MkdirAll(filepath.Join(newer, "bodies"), 0o700)
 	os.WriteFile(filepath.Join(newer, "bodies", "00000001.seg"), []byte("MPSEG\x00\x00\x63--------"), 0o600)
 	for data, words := range map[string]string{file: "not a directory", newer: "newer version"} {
-		out, err := exec.Command(bins.mailplusd, "dev", "--data", data).CombinedOutput()
+		out, err := exec.Command(bins.mailplusd, "dev", "--data", data, "--port-offset", fmt.Sprint(newDaemon(t).offset)).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), words) || strings.Contains(string(out), "goroutine") {
 			t.Errorf("%s: %v\n%s", data, err, out)
 		}

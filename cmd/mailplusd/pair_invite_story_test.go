@@ -63,7 +63,7 @@ func TestStoryInviteByAdministrator(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
-	if out, err := invite(strangerUID); err == nil || !strings.Contains(out, "may not ha invite") || strings.Contains(out, `"token"`) {
+	if out, err := invite(strangerUID); err == nil || !strings.Contains(out, "may not use mpctl ha invite") || strings.Contains(out, `"token"`) {
 		t.Errorf("anybody on the machine may: %v\n%s", err, out)
 	}
 	token := ""
